@@ -1,0 +1,205 @@
+/** A machine with its kernel's symbols, run to an end by the commands `run` and `demo`. */
+import fs from 'node:fs';
+import path from 'node:path';
+import {
+  type Exit,
+  type HypercallInfo,
+  type Machine,
+  type MachineConfig,
+  BOOT_KINDS,
+  ConfigError,
+  DEFAULTS,
+  createMachine,
+  isBootKind,
+} from '../../emulator/index.ts';
+import { unwrapKernel } from '../kernel-file.ts';
+import { DiskFiles } from '../disks.ts';
+import { GuestKernel } from '../linux/kernel.ts';
+import type { DiskSetting } from '../protocol.ts';
+import { UsageError, integer } from './usage.ts';
+
+/** Options that say what to boot; the same for every command that boots. */
+export const MACHINE_OPTIONS = {
+  kernel: { type: 'string' },
+  initrd: { type: 'string' },
+  append: { type: 'string' },
+  cpus: { type: 'string' },
+  memory: { type: 'string' },
+  cpu: { type: 'string' },
+  boot: { type: 'string' },
+  load: { type: 'string' },
+  disk: { type: 'string', multiple: true },
+} as const;
+
+export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image, compressed Image, EFI zboot image or ELF; with --boot device-tree any
+                           program that starts at EL1 with the MMU off and a device tree in x0: also a flat binary
+  --initrd FILE            an initramfs
+  --append TEXT            the kernel command line (default: "${DEFAULTS.append}")
+  --cpus N                 virtual processors, 1 to 64 (default ${DEFAULTS.cpus})
+  --memory MiB             guest RAM, 64 to 3072 (default ${DEFAULTS.memory})
+  --cpu MODEL              max, neoverse-n1, neoverse-n2 or cortex-a72 (default ${DEFAULTS.cpu})
+  --boot KIND              hyperv: as Hyper-V's firmware does, with ACPI; device-tree: by the arm64 boot protocol with a
+                           device tree of the whole machine, for bare-metal programs (default ${DEFAULTS.boot})
+  --load ADDRESS           with --boot device-tree: physical address of the program (default: an ELF file where it says, an
+                           Image at 2 MiB + its text offset, a flat binary at 0x80000)
+  --disk FILE[,ro][,dvd][,write=FILE]
+                           a disk on the SCSI controller, may be repeated: a raw, VHD or VHDX image. What the guest writes
+                           is gone at the end unless write= names a differencing .vhdx, or the image itself (raw, fixed
+                           VHD). ro: the guest cannot write. dvd: a DVD drive (default for .iso)`;
+
+type MachineValues = { [K in keyof typeof MACHINE_OPTIONS]?: K extends 'disk' ? string[] : string };
+
+/** What may stand behind a disk's file name. */
+const DISK_WORDS: Record<string, Partial<DiskSetting>> = { ro: { readOnly: true }, dvd: { dvd: true } };
+
+/** FILE[,ro][,dvd][,write=FILE] */
+function diskSetting(text: string): DiskSetting {
+  const [file, ...words] = text.split(',');
+  if (!file) throw new UsageError(`--disk ${text}: expected FILE[,ro][,dvd][,write=FILE]`);
+  const setting: DiskSetting = { path: file };
+  for (const word of words) {
+    const writeTo = /^write=(.+)$/.exec(word)?.[1];
+    if (writeTo === undefined && !(word in DISK_WORDS))
+      throw new UsageError(`--disk ${text}: "${word}" is none of ro, dvd, write=FILE`);
+    Object.assign(setting, writeTo === undefined ? DISK_WORDS[word] : { writeTo });
+  }
+  return setting;
+}
+
+/** The disks of the command line. Throws `UsageError`. */
+export function openDisks(values: MachineValues): Promise<DiskFiles> {
+  return asUsage(() => new DiskFiles((values.disk ?? []).map(diskSetting)));
+}
+
+function readFile(option: string, file: string): Uint8Array {
+  try {
+    return fs.readFileSync(file);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    const why =
+      code === 'ENOENT'
+        ? 'no such file'
+        : code === 'EISDIR'
+          ? 'is a directory'
+          : code === 'EACCES'
+            ? 'permission denied'
+            : String(code);
+    throw new UsageError(`--${option} ${file}: ${why}`);
+  }
+}
+
+/** Reads the files and checks the values. Throws `UsageError`. */
+export async function machineConfig(values: MachineValues, disks: DiskFiles): Promise<MachineConfig> {
+  if (!values.kernel) throw new UsageError('--kernel FILE is missing');
+  const { boot = DEFAULTS.boot, load } = values;
+  if (!isBootKind(boot)) throw new UsageError(`--boot ${boot}: expected ${BOOT_KINDS.join(' or ')}`);
+  if (load !== undefined && !/^(0x[0-9a-f]{1,12}|\d{1,12})$/i.test(load))
+    throw new UsageError(`--load ${load}: expected an address, such as 0x80000`);
+  const config = {
+    ...DEFAULTS,
+    boot,
+    ...(load === undefined ? {} : { load: Number(load) }),
+    memory: values.memory === undefined ? DEFAULTS.memory : integer('memory', values.memory, 64, 3072),
+    cpus: values.cpus === undefined ? DEFAULTS.cpus : integer('cpus', values.cpus, 1, 64),
+    cpu: values.cpu ?? DEFAULTS.cpu,
+    disks: disks.configs,
+    append: values.append ?? DEFAULTS.append,
+    kernelName: path.basename(values.kernel),
+    kernel: readFile('kernel', values.kernel),
+    ...(values.initrd === undefined
+      ? {}
+      : { initrd: readFile('initrd', values.initrd), initrdName: path.basename(values.initrd) }),
+  };
+  return asUsage(async () => ({ ...config, kernel: await unwrapKernel(config.kernel, config.kernelName) }));
+}
+
+/** Turns what the emulator says about a bad configuration into a usage error. */
+async function asUsage<T>(work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof ConfigError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+/** Instructions between looks at symbols, limits and the event loop. */
+const SLICE = 5_000_000;
+
+export interface Conditions {
+  /** True: come back with this call, before it is executed. */
+  hypercall?: (call: HypercallInfo) => boolean;
+  /** Looked at after every slice; true: come back. */
+  enough?: () => boolean;
+  /** Called with every console byte; true: come back there. */
+  console?: (byte: number) => boolean;
+  maxInstructions?: number;
+}
+
+/** How the guest's run ended for good, or a stop on the way. */
+export type End = Exit | { kind: 'enough' };
+
+export class Guest {
+  readonly machine: Machine;
+  readonly kernel: GuestKernel;
+  readonly hypercalls = new Map<string, number>();
+  /** Host time spent in the machine, seconds. */
+  hostSeconds = 0;
+  consoleBytes = 0;
+  #resume: number | undefined;
+  onConsole: (bytes: Uint8Array) => void = () => {};
+
+  private constructor(machine: Machine, config: MachineConfig) {
+    this.machine = machine;
+    this.kernel = new GuestKernel(machine, config.kernel, config.kernelName);
+    machine.subscribe((event) => {
+      if (event.kind === 'hypercall') this.hypercalls.set(event.name, (this.hypercalls.get(event.name) ?? 0) + 1);
+    });
+    machine.onConsole = (bytes) => {
+      this.consoleBytes += bytes.length;
+      this.onConsole(bytes);
+    };
+  }
+
+  static async create(config: MachineConfig): Promise<Guest> {
+    return new Guest(await asUsage(() => createMachine(config)), config);
+  }
+
+  /** Runs until something is worth coming back for. A stop is passed over by calling again. */
+  async run(conditions: Conditions): Promise<End> {
+    const { machine, kernel } = this;
+    for (;;) {
+      const left = (conditions.maxInstructions ?? Number.POSITIVE_INFINITY) - machine.instructions;
+      if (left <= 0) return { kind: 'limit' };
+      const started = process.hrtime.bigint();
+      const exit = machine.run({
+        instructions: Math.min(SLICE, left),
+        hypercall: conditions.hypercall,
+        console: conditions.console,
+        resumeVp: this.#resume,
+      });
+      this.hostSeconds += Number(process.hrtime.bigint() - started) / 1e9;
+      this.#resume = exit.kind === 'breakpoint' || exit.kind === 'hypercall' || exit.kind === 'crash' ? exit.vp : undefined;
+      if (kernel.absorb(exit)) continue;
+      kernel.poll();
+      await new Promise((resolve) => setImmediate(resolve));
+      if (conditions.enough?.()) return { kind: 'enough' };
+      if (exit.kind !== 'limit') return exit;
+    }
+  }
+
+  get mips(): number {
+    return this.hostSeconds > 0 ? this.machine.instructions / this.hostSeconds / 1e6 : 0;
+  }
+}
+
+/** True at the byte that completes `text` (UTF-8), however the bytes before it repeat. */
+export function matcher(text: string): (byte: number) => boolean {
+  const want = new TextEncoder().encode(text);
+  const tail: number[] = [];
+  return (byte) => {
+    tail.push(byte);
+    if (tail.length > want.length) tail.shift();
+    return tail.length === want.length && want.every((b, i) => b === tail[i]);
+  };
+}

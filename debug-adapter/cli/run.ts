@@ -1,0 +1,230 @@
+import fs from 'node:fs';
+import { type Exit, type HypercallInfo, type TraceEvent, hypercallNames } from '../../emulator/index.ts';
+import { describeStop, describeTraceEvent } from '../describe.ts';
+import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks } from './guest.ts';
+import { UsageError, integer, options } from './usage.ts';
+
+export const RUN_HELP = `Usage: hyperstep run --kernel FILE [OPTIONS]
+
+Boots a kernel as a Hyper-V guest. The guest's serial console goes to stdout and nothing else does; every other word goes
+to stderr.
+
+${MACHINE_HELP}
+  --break SPEC             stop there, print what is there, go on; may be repeated. SPEC is
+                           hypercall:NAME-or-0xCODE, symbol:NAME or address:0x...
+  --until-console TEXT     end when the guest's console has shown TEXT
+  --max-instructions N     end after N instructions
+  --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls } as JSON
+  --trace KIND,...         print events of these kinds (hypercalls, vp-registers, smccc, vmbus, synic, interrupts, mmio,
+                           undefined, guest, or all)
+
+Exit status: 0 the guest powered off, or --until-console was seen; 1 a failure of hyperstep; 2 bad usage; 3 the guest
+crashed or keeps resetting; 4 --max-instructions was reached, or the guest waits for ever; 130 it was interrupted (the
+report is written all the same).
+`;
+
+/** --trace words: kinds of trace events. */
+const TRACE: Record<string, readonly TraceEvent['kind'][]> = {
+  hypercalls: ['hypercall'],
+  'vp-registers': ['vp-register'],
+  smccc: ['smccc'],
+  vmbus: ['vmbus-message', 'vmbus-channel', 'vmbus-packet'],
+  synic: ['synic'],
+  interrupts: ['interrupt'],
+  mmio: ['mmio'],
+  undefined: ['undefined'],
+  guest: ['guest', 'crash'],
+};
+
+type Spec =
+  | { kind: 'hypercall'; text: string; code: number }
+  | { kind: 'symbol'; name: string }
+  | { kind: 'address'; address: bigint };
+
+/** A call by its TLFS name (any case) or its code. */
+export function hypercallCode(text: string): number | undefined {
+  if (/^0x[0-9a-f]{1,4}$/i.test(text)) return Number(text);
+  return hypercallNames().find((n) => n.name.toLowerCase() === text.toLowerCase())?.code;
+}
+
+function parseSpec(text: string): Spec {
+  const at = text.indexOf(':');
+  const kind = at < 0 ? text : text.slice(0, at);
+  const value = at < 0 ? '' : text.slice(at + 1);
+  if (kind === 'hypercall' && value) {
+    const code = hypercallCode(value);
+    if (code === undefined)
+      throw new UsageError(
+        `--break ${text}: no hypercall is called ${value} (names are those of the TLFS, such as HvCallPostMessage; codes are 0x0000 to 0xffff)`,
+      );
+    return { kind, text: value, code };
+  }
+  if (kind === 'symbol' && value) return { kind, name: value };
+  if (kind === 'address' && /^0x[0-9a-f]{1,16}$/i.test(value)) return { kind, address: BigInt(value) };
+  throw new UsageError(`--break ${text}: expected hypercall:NAME-or-0xCODE, symbol:NAME or address:0x...`);
+}
+
+/** Exit status by how the run ended; 130 is what shells give for SIGINT. */
+const STATUS = { 'power-off': 0, console: 0, crash: 3, 'reset-loop': 3, limit: 4, halted: 4, interrupted: 130 };
+
+/** Consecutive guest resets without a power-off that count as a reset loop. */
+const RESET_LIMIT = 3;
+
+/** Instructions a crashed guest gets to finish its last words on the console. */
+const AFTER_CRASH = 20_000_000;
+
+export async function runCommand(args: string[]): Promise<number> {
+  const v = options('run', args, {
+    ...MACHINE_OPTIONS,
+    break: { type: 'string', multiple: true },
+    'until-console': { type: 'string' },
+    'max-instructions': { type: 'string' },
+    report: { type: 'string' },
+    trace: { type: 'string' },
+  });
+  const say = (text: string): void => {
+    process.stderr.write(`${text}\n`);
+  };
+  const specs = (v.break ?? []).map(parseSpec);
+  const maxInstructions =
+    v['max-instructions'] === undefined
+      ? undefined
+      : integer('max-instructions', v['max-instructions'], 1, Number.MAX_SAFE_INTEGER);
+  const kinds = new Set<string>();
+  for (const word of v.trace?.split(',') ?? []) {
+    if (word !== 'all' && !(word in TRACE))
+      throw new UsageError(`--trace ${word}: expected ${Object.keys(TRACE).join(', ')} or all`);
+    for (const k of word === 'all' ? Object.values(TRACE).flat() : TRACE[word]) kinds.add(k);
+  }
+  const until = v['until-console'];
+  if (until === '') throw new UsageError('--until-console needs a text');
+  if (v.report !== undefined) checkWritable(v.report);
+  const disks = await openDisks(v);
+  const config = await machineConfig(v, disks);
+
+  // The first Ctrl-C ends the run in good order; a second one ends the program.
+  let interrupted = false;
+  process.once('SIGINT', () => {
+    interrupted = true;
+  });
+  let end: keyof typeof STATUS | undefined;
+  let guest: Guest | undefined;
+  let total = { instructions: 0, hostSeconds: 0, console: 0 };
+  const hypercalls = new Map<string, number>();
+  for (let resets = 0; end === undefined; ) {
+    guest = await Guest.create(config);
+    const { machine, kernel } = guest;
+    guest.onConsole = (bytes) => {
+      process.stdout.write(bytes);
+    };
+    if (kinds.size)
+      machine.subscribe((event) => {
+        if (kinds.has(event.kind)) say(describeTraceEvent(event, machine.now, kernel.symbols, kernel));
+      });
+    const pending = new Set(specs.flatMap((s) => (s.kind === 'symbol' ? [s.name] : [])));
+    const asked = new Set(specs.flatMap((s) => (s.kind === 'address' ? [s.address] : [])));
+    /** Where names of a module that is just being loaded become known; ours, not the user's. */
+    let moduleLoad: bigint | undefined;
+    const placeSymbols = (): void => {
+      for (const name of pending) {
+        const address = kernel.symbols.address(name);
+        if (address === undefined) continue;
+        asked.add(address);
+        machine.setBreakpoint(address);
+        pending.delete(name);
+      }
+      if (pending.size && moduleLoad === undefined && kernel.moduleLoadAddress !== undefined) {
+        moduleLoad = kernel.moduleLoadAddress;
+        machine.setBreakpoint(moduleLoad);
+      }
+    };
+    placeSymbols();
+    kernel.onFound = (found) => {
+      say(`hyperstep: ${found.summary}`);
+      placeSymbols();
+    };
+    for (const address of asked) machine.setBreakpoint(address);
+    const codes = new Set(specs.flatMap((s) => (s.kind === 'hypercall' ? [s.code] : [])));
+    const conditions = {
+      hypercall: codes.size ? (call: HypercallInfo) => call.phase === 'entry' && codes.has(call.code) : undefined,
+      console: until === undefined ? undefined : matcher(until),
+      enough: () => interrupted,
+      maxInstructions: maxInstructions === undefined ? undefined : maxInstructions - total.instructions,
+    };
+    let reset = false;
+    while (end === undefined && !reset) {
+      const exit = await guest.run(conditions);
+      switch (exit.kind) {
+        case 'console':
+          end = 'console';
+          break;
+        case 'enough':
+          end = 'interrupted';
+          break;
+        case 'limit':
+          end = 'limit';
+          break;
+        case 'power-off':
+          end = 'power-off';
+          break;
+        case 'halted':
+          say('hyperstep: the guest waits, and nothing will ever wake it');
+          end = 'halted';
+          break;
+        case 'reset':
+          reset = true;
+          resets++;
+          if (resets >= RESET_LIMIT) end = 'reset-loop';
+          else say(`hyperstep: the guest resets (${resets})`);
+          // Disks are not new machines.
+          config.disks = disks.carry(machine);
+          break;
+        case 'crash':
+          for (const line of describeStop(machine, kernel, exit)) say(line);
+          // A kernel that does not reset after a panic spins for ever: what it still prints, and then it is the end.
+          await guest.run({ maxInstructions: machine.instructions + AFTER_CRASH });
+          end = 'crash';
+          break;
+        case 'breakpoint':
+          if (exit.pc === moduleLoad) {
+            kernel.refreshModules(exit.vp);
+            placeSymbols();
+            if (!asked.has(exit.pc)) break;
+          }
+          for (const line of describeStop(machine, kernel, exit)) say(line);
+          break;
+        default:
+          for (const line of describeStop(machine, kernel, exit as Exit)) say(line);
+      }
+    }
+    for (const name of pending) say(`hyperstep: --break symbol:${name} was never placed: the kernel has no such symbol`);
+    total = {
+      instructions: total.instructions + machine.instructions,
+      hostSeconds: total.hostSeconds + guest.hostSeconds,
+      console: total.console + guest.consoleBytes,
+    };
+    for (const [name, n] of guest.hypercalls) hypercalls.set(name, (hypercalls.get(name) ?? 0) + n);
+  }
+  const stateHash = (guest as Guest).machine.stateHash();
+  for (const line of disks.save((guest as Guest).machine)) say(`hyperstep: ${line}`);
+  disks.close();
+  const mips = total.hostSeconds > 0 ? total.instructions / total.hostSeconds / 1e6 : 0;
+  say(
+    `hyperstep: ${end}; ${total.instructions} instructions in ${total.hostSeconds.toFixed(2)} s, ${mips.toFixed(0)} MIPS, state ${stateHash}`,
+  );
+  if (v.report !== undefined) {
+    const { instructions, hostSeconds, console } = total;
+    const calls = Object.fromEntries([...hypercalls].sort());
+    const report = { exit: end, instructions, hostSeconds, mips, stateHash, console, hypercalls: calls };
+    fs.writeFileSync(v.report, `${JSON.stringify(report, null, 2)}\n`);
+  }
+  return STATUS[end];
+}
+
+function checkWritable(file: string): void {
+  try {
+    fs.writeFileSync(file, '');
+  } catch (error) {
+    throw new UsageError(`--report ${file}: cannot be written (${(error as NodeJS.ErrnoException).code})`);
+  }
+}

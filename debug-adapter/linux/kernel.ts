@@ -1,0 +1,193 @@
+/**
+ * The guest's kernel as the debugger knows it: where it runs, its symbols, types and modules. Found in guest memory, with
+ * KASLR on and without any file; an ELF kernel's own symbols are used from the start.
+ */
+import { hex } from '../../emulator/base/bits.ts';
+import { isElf } from '../../emulator/base/elf.ts';
+import { viewOf } from '../../emulator/base/struct.ts';
+import type { Exit, Machine } from '../../emulator/index.ts';
+import { Btf } from '../symbols/btf.ts';
+import { readElf } from '../symbols/elf.ts';
+import { findKallsyms } from '../symbols/kallsyms.ts';
+import { IMAGE_ALIGN, imageHeader, type KernelImage, readKernelImage } from '../symbols/kernel-image.ts';
+import type { VirtualReader } from '../symbols/memory.ts';
+import { type KernelModule, ModuleList } from '../symbols/modules.ts';
+import { Symbolizer } from '../symbols/symbolizer.ts';
+
+/** Bytes from the header that hold code and data, at most. */
+const MAX_IMAGE = 128 << 20;
+/** Searching all of the image takes a moment: it is not worth doing again before the guest has done something. */
+const SEARCH_PAUSE = 1_000_000;
+
+/** The last instruction of the startup code that runs at physical addresses: a branch to the kernel's virtual address. */
+interface Gate {
+  /** Physical address of the BR, which is also its virtual one (identity map). */
+  pc: bigint;
+  register: string;
+  /** Where the branch goes, as an offset in the image. */
+  target: number;
+  imageAt: number;
+}
+
+export interface KernelFound {
+  /** One line for the start report. */
+  summary: string;
+  milliseconds: number;
+}
+
+export class GuestKernel {
+  readonly machine: Machine;
+  readonly symbols = new Symbolizer();
+  image: KernelImage | undefined;
+  btf: Btf | undefined;
+  modules: KernelModule[] = [];
+  /** Called once the running kernel has been found: breakpoints by name can be placed. */
+  onFound: (found: KernelFound) => void = () => {};
+  #gate: Gate | undefined;
+  #moduleList: ModuleList | undefined;
+  #triedVectors = 0n;
+  #modulesKey = '';
+  /** Where the image is in RAM. */
+  #imageAt = 0;
+  /** Instruction count before which the list of modules is not searched for again. */
+  #searchAgain = 0;
+
+  /** `file` is the kernel's file, `name` what messages call it. */
+  constructor(machine: Machine, file?: Uint8Array, name = 'kernel') {
+    this.machine = machine;
+    if (file && isElf(file)) this.symbols.setKernel(readElf(file, name).symbols);
+    this.#findGate();
+  }
+
+  /** Reads virtual memory as `vp` sees it. */
+  reader(vp: number): VirtualReader {
+    return (address, length) => this.machine.readVirtual(vp, address, length);
+  }
+
+  /** Address size of the kernel's half, from TCR_EL1.T1SZ (Arm ARM D19.2.139). */
+  vaBits(vp: number): number {
+    const t1sz = Number(((this.machine.readRegister(vp, 'TCR_EL1') ?? 0n) >> 16n) & 63n);
+    return t1sz >= 12 && t1sz <= 39 ? 64 - t1sz : 48;
+  }
+
+  /** Where an Image lies in RAM before it runs. */
+  #imageInRam(): { at: number; bytes: Uint8Array } | undefined {
+    const { machine } = this;
+    for (let at = 0; at + 64 <= machine.ramSize && at < 1 << 30; at += IMAGE_ALIGN) {
+      const header = machine.readPhysical(at, 64);
+      const parsed = header && imageHeader(header);
+      if (!parsed) continue;
+      const bytes = machine.readPhysical(at, Math.min(parsed.imageSize || MAX_IMAGE, MAX_IMAGE, machine.ramSize - at));
+      if (bytes) return { at, bytes };
+    }
+    return undefined;
+  }
+
+  /**
+   * Startup code turns the MMU on in `__primary_switch` (arch/arm64/kernel/head.S), which ends with a branch to
+   * `__primary_switched` at its final, randomised address. A breakpoint there gives symbols before the kernel proper runs
+   * its first instruction.
+   */
+  #findGate(): void {
+    const found = this.#imageInRam();
+    if (!found) return;
+    const symbols = findKallsyms({ bytes: found.bytes, base: BigInt(found.at) })?.symbols ?? [];
+    const from = symbols.find((s) => s.name === '__primary_switch');
+    const to = symbols.find((s) => s.name === '__primary_switched');
+    if (!from || !to) return;
+    const view = viewOf(found.bytes);
+    const start = Number(from.address) - found.at;
+    for (let at = start; at < start + 1024 && at + 4 <= found.bytes.length; at += 4) {
+      const word = view.getUint32(at, true);
+      // BR Xn: 1101011 0000 11111 000000 Rn 00000 (Arm ARM C6.2.37)
+      if ((word & 0xfffffc1f) >>> 0 !== 0xd61f0000) continue;
+      this.#gate = {
+        pc: BigInt(found.at + at),
+        register: `x${(word >>> 5) & 31}`,
+        target: Number(to.address) - found.at,
+        imageAt: found.at,
+      };
+      this.machine.setBreakpoint(this.#gate.pc);
+      return;
+    }
+  }
+
+  /** Takes an exit that is ours: the caller then resumes as if it had not happened (with `resumeVp`). */
+  absorb(exit: Exit): boolean {
+    const gate = this.#gate;
+    if (!gate || exit.kind !== 'breakpoint' || exit.pc !== gate.pc) return false;
+    this.machine.clearBreakpoint(gate.pc);
+    this.#gate = undefined;
+    const target = this.machine.readRegister(exit.vp, gate.register) ?? 0n;
+    if (target >> 48n === 0xffffn) this.#load(gate.imageAt, target - BigInt(gate.target));
+    return true;
+  }
+
+  /** Call after each slice: finds the kernel by its exception vectors when startup was not seen. */
+  poll(): void {
+    if (this.image || this.#gate) return;
+    const { machine } = this;
+    for (let vp = 0; vp < machine.vpCount; vp++) {
+      const vectors = machine.readRegister(vp, 'VBAR_EL1') ?? 0n;
+      if (vectors >> 48n !== 0xffffn || vectors === this.#triedVectors) continue;
+      const at = machine.translate(vp, vectors);
+      if (at === undefined) continue;
+      this.#triedVectors = vectors;
+      for (let start = at - (at % IMAGE_ALIGN); start >= 0 && at - start < MAX_IMAGE; start -= IMAGE_ALIGN) {
+        const header = machine.readPhysical(start, 64);
+        if (!header || !imageHeader(header)) continue;
+        this.#load(start, vectors - BigInt(at - start));
+        return;
+      }
+    }
+  }
+
+  #load(at: number, base: bigint): void {
+    const started = performance.now();
+    const { machine } = this;
+    const header = imageHeader(machine.readPhysical(at, 64) ?? new Uint8Array());
+    const bytes = machine.readPhysical(at, Math.min(header?.imageSize || MAX_IMAGE, MAX_IMAGE, machine.ramSize - at));
+    if (!bytes) return;
+    const image = readKernelImage({ bytes, base });
+    this.image = image;
+    this.#imageAt = at;
+    if (image.symbols.length > 0) this.symbols.setKernel(image.symbols, base + BigInt(image.size));
+    this.btf = Btf.find(bytes);
+    this.#moduleList = new ModuleList(this.btf, this.symbols.address('modules'));
+    const facts = [
+      `Linux ${image.release ?? '(no version banner)'}`,
+      image.pageSize ? `${image.pageSize / 1024} KiB pages` : undefined,
+      image.symbols.length ? `${image.symbols.length} symbols from kallsyms` : 'no kallsyms',
+      this.btf ? 'BTF types' : undefined,
+      `_text at ${hex(base)}`,
+      image.kaslrOffset === undefined ? undefined : `KASLR offset ${hex(image.kaslrOffset)}`,
+    ];
+    this.onFound({ summary: facts.filter(Boolean).join(', '), milliseconds: performance.now() - started });
+  }
+
+  /** A function that runs after a module's symbols are in place and before its first own instruction (kernel/module/main.c). */
+  get moduleLoadAddress(): bigint | undefined {
+    return this.#moduleList?.usable ? this.symbols.address('do_init_module') : undefined;
+  }
+
+  /** Reads the list of modules again. True when it changed. Call before names are asked for. */
+  refreshModules(vp: number): boolean {
+    const list = this.#moduleList;
+    const { image } = this;
+    if (!list?.usable || !image) return false;
+    const read = this.reader(vp);
+    if (!list.found && this.machine.instructions >= this.#searchAgain) {
+      // Kernels that keep only functions in kallsyms do not name the list.
+      const bytes = this.machine.readPhysical(this.#imageAt, Math.min(image.size, this.machine.ramSize - this.#imageAt));
+      if (bytes) list.search({ bytes, base: image.base }, read);
+      this.#searchAgain = this.machine.instructions + SEARCH_PAUSE;
+    }
+    const modules = list.read(read);
+    const key = modules.map((m) => `${m.name}@${m.base}:${m.symbols.length}`).join();
+    if (key === this.#modulesKey) return false;
+    this.#modulesKey = key;
+    this.modules = modules;
+    this.symbols.setModules(modules);
+    return true;
+  }
+}

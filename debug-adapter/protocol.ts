@@ -1,0 +1,122 @@
+/**
+ * Our launch arguments, custom requests and events: types only, shared by the adapter and the extension.
+ * Every custom request is named `hyperstep/...`. Values that may exceed 2^53 travel as `0x...` text.
+ */
+
+/** launch.json, after the extension's defaults. */
+export interface LaunchArguments {
+  kernel: string;
+  initrd?: string;
+  append?: string;
+  /** MiB. */
+  memory?: number;
+  cpus?: number;
+  cpu?: string;
+  /** `hyperv` (default) or `device-tree`. */
+  boot?: string;
+  /** With `device-tree`: address of the program, `0x...`. */
+  load?: string;
+  stopOnEntry?: boolean;
+  /** TLFS names or codes (`HvCallPostMessage`, `0x5c`). */
+  stopOnHypercalls?: string[];
+  /** Stop when the guest reports a crash. Default true. */
+  stopOnCrash?: boolean;
+  /** A file that gets the whole console as well. */
+  consoleLog?: string;
+  /** Disks of the guest, LUN 0 first. */
+  disks?: DiskSetting[];
+  noDebug?: boolean;
+}
+
+/** A disk image: raw, VHD or VHDX. */
+export interface DiskSetting {
+  path: string;
+  readOnly?: boolean;
+  /** A DVD drive with this disc. Default: files called .iso are. */
+  dvd?: boolean;
+  /** What the guest writes is kept here when the session ends: a differencing VHDX, or the (raw or fixed VHD) image itself. */
+  writeTo?: string;
+}
+
+/** A register in the VP Registers view. */
+export interface VpRegister {
+  name: string;
+  number: number;
+  value: string;
+  /** Decoded bits or text, one line each. */
+  decoded: string[];
+}
+
+export interface FeatureBit {
+  name: string;
+  bit: number;
+  set: boolean;
+}
+export interface FeatureWord {
+  /** `features`, `priv_high`, `misc_features`, `hints`. */
+  field: string;
+  /** Where it comes from: `HvRegisterPrivilegesAndFeaturesInfo[31:0]`. */
+  source: string;
+  host: string;
+  /** What the guest's own struct holds, when it was found in guest memory. */
+  guest?: string;
+  bits: FeatureBit[];
+}
+
+export interface HypercallRecord {
+  /** Running number since power-on. */
+  index: number;
+  vp: number;
+  name: string;
+  code: number;
+  /** Virtual ns. */
+  time: number;
+  conduit: string;
+  status: string;
+  /** `name: value` lines. */
+  input: string[];
+  output: string[];
+  /** Caller as `symbol+0x12`, or an address. */
+  caller: string;
+}
+
+export interface ChannelView {
+  relid: number;
+  device: string;
+  state: string;
+  /** `name: value` lines. */
+  details: string[];
+}
+
+/** Requests by name: [arguments, response body]. */
+export interface CustomRequests {
+  'hyperstep/vpRegisters': [{ vp: number }, { registers: VpRegister[] }];
+  'hyperstep/features': [Record<string, never>, { words: FeatureWord[]; guestStruct?: string }];
+  'hyperstep/vmbus': [Record<string, never>, { state: string; version?: string; channels: ChannelView[] }];
+  'hyperstep/hypercalls': [{ count: number }, { calls: HypercallRecord[] }];
+  /** All TLFS hypercall names with their codes, for the picker. */
+  'hyperstep/hypercallNames': [Record<string, never>, { names: { name: string; code: number }[] }];
+  /** Replaces the hypercall breakpoints made by command (those of the Breakpoints view come by setExceptionBreakpoints). */
+  'hyperstep/setHypercallBreakpoints': [
+    { breakpoints: HypercallBreakpoint[] },
+    { verified: { verified: boolean; message?: string }[] },
+  ];
+  'hyperstep/consoleInput': [{ data: string }, Record<string, never>];
+  'hyperstep/shutdown': [{ restart: boolean }, { accepted: boolean }];
+}
+
+export interface HypercallBreakpoint {
+  /** TLFS name or code. */
+  call: string;
+  phase: 'entry' | 'return';
+  condition?: string;
+  hitCondition?: string;
+  logMessage?: string;
+}
+
+/** Events from the adapter: name -> body. */
+export interface CustomEvents {
+  /** Console bytes, base64. */
+  'hyperstep/console': { data: string };
+  'hyperstep/state': { running: boolean; instructions: number; now: number };
+}

@@ -1,0 +1,72 @@
+/** Our own requests (protocol.ts): what the views show. All but those that change something also work while the guest runs. */
+import { hypercallNames } from '../../emulator/index.ts';
+import { featuresView, fieldLines, vmbusView, vpRegistersView } from '../describe.ts';
+import { callerName } from '../linux/callers.ts';
+import type { CustomRequests, HypercallRecord } from '../protocol.ts';
+import type { Handler, Session } from '../session.ts';
+import { type HypercallStop, hypercallStop } from '../stops.ts';
+import { UserError } from '../user-error.ts';
+
+type CustomHandlers = { [K in keyof CustomRequests]: Handler<CustomRequests[K][0], CustomRequests[K][1]> };
+
+/** The last `count` hypercalls, oldest first. */
+export function hypercallRecords(session: Session, count: number): HypercallRecord[] {
+  const { kernel } = session.debuggee;
+  if (session.runner.running) kernel.refreshModules(0);
+  const { symbols } = kernel;
+  return session.calls.slice(-Math.max(1, count)).map(({ index, now, event, frames }) => ({
+    index,
+    vp: event.vp,
+    name: event.name,
+    code: event.code,
+    time: now,
+    conduit: event.conduit,
+    status: event.statusName,
+    input: fieldLines(event.input),
+    output: fieldLines(event.output),
+    caller: callerName(frames, symbols),
+  }));
+}
+
+export const custom: CustomHandlers = {
+  'hyperstep/vpRegisters': (session, { vp }) => {
+    const { machine } = session.debuggee;
+    if (!Number.isInteger(vp) || vp < 0 || vp >= machine.vpCount) throw new UserError(`There is no VP ${vp}`);
+    return { registers: vpRegistersView(machine, vp) };
+  },
+
+  'hyperstep/features': (session) => featuresView(session.debuggee.machine, session.debuggee.kernel, session.stopAt?.vp ?? 0),
+
+  'hyperstep/vmbus': (session) => vmbusView(session.debuggee.machine),
+
+  'hyperstep/hypercalls': (session, { count }) => ({ calls: hypercallRecords(session, count) }),
+
+  'hyperstep/hypercallNames': () => ({ names: hypercallNames() }),
+
+  'hyperstep/setHypercallBreakpoints': (session, { breakpoints }) => {
+    const stops: HypercallStop[] = [];
+    const verified = breakpoints.map((b) => {
+      try {
+        stops.push(hypercallStop(b.call, b, b.phase));
+        return { verified: true };
+      } catch (e) {
+        if (!(e instanceof UserError)) throw e;
+        return { verified: false, message: e.message };
+      }
+    });
+    session.hypercallStops.set('command', stops);
+    return { verified };
+  },
+
+  'hyperstep/consoleInput': (session, { data }) => {
+    session.debuggee.machine.consoleInput(new TextEncoder().encode(data));
+    session.runner.wake();
+    return {};
+  },
+
+  'hyperstep/shutdown': (session, { restart }) => {
+    const accepted = session.debuggee.machine.requestShutdown(restart);
+    session.runner.wake();
+    return { accepted };
+  },
+};

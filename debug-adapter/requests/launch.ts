@@ -1,0 +1,215 @@
+/** From `initialize` to the first instruction, and the end. */
+import fs from 'node:fs/promises';
+import path from 'node:path';
+import { Event } from '@vscode/debugadapter';
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import { BOOT_KINDS, ConfigError, createMachine, DEFAULTS, isBootKind, type MachineConfig } from '../../emulator/index.ts';
+import { DiskFiles } from '../disks.ts';
+import { unwrapKernel } from '../kernel-file.ts';
+import { GuestKernel } from '../linux/kernel.ts';
+import type { DiskSetting, LaunchArguments } from '../protocol.ts';
+import type { Session } from '../session.ts';
+import { callCode, hypercallStop } from '../stops.ts';
+import { UserError } from '../user-error.ts';
+import { FILTERS } from './breakpoints.ts';
+
+const CAPABILITIES: DebugProtocol.Capabilities = {
+  supportsConfigurationDoneRequest: true,
+  supportsFunctionBreakpoints: true,
+  supportsConditionalBreakpoints: true,
+  supportsHitConditionalBreakpoints: true,
+  supportsLogPoints: true,
+  supportsInstructionBreakpoints: true,
+  supportsExceptionFilterOptions: true,
+  supportsExceptionInfoRequest: true,
+  exceptionBreakpointFilters: FILTERS,
+  supportsDisassembleRequest: true,
+  supportsSteppingGranularity: true,
+  supportsReadMemoryRequest: true,
+  supportsWriteMemoryRequest: true,
+  supportsSetVariable: true,
+  supportsSetExpression: true,
+  supportsEvaluateForHovers: true,
+  supportsCompletionsRequest: true,
+  completionTriggerCharacters: ['$', '.'],
+  supportsModulesRequest: true,
+  supportsCancelRequest: true,
+  supportsValueFormattingOptions: false,
+  supportTerminateDebuggee: false,
+};
+
+/** What a whole-number setting may be. */
+const RANGES = { memory: [64, 3072, 'MiB'], cpus: [1, 64, 'virtual processors'] } as const;
+
+/** Checks everything that can be checked without reading files. Throws UserError. */
+function checkArguments(args: LaunchArguments): void {
+  const text = (key: keyof LaunchArguments, needed = false): void => {
+    const value = args[key];
+    if (value === undefined && !needed) return;
+    if (typeof value !== 'string' || (needed && value === ''))
+      throw new UserError(`launch.json: "${key}" ${value === undefined || value === '' ? 'is missing' : 'must be text'}`);
+  };
+  text('kernel', true);
+  for (const key of ['initrd', 'append', 'cpu', 'boot', 'load', 'consoleLog'] as const) text(key);
+  for (const key of ['stopOnEntry', 'stopOnCrash'] as const) {
+    const value: unknown = args[key];
+    if (value !== undefined && typeof value !== 'boolean') throw new UserError(`launch.json: "${key}" must be true or false`);
+  }
+  if (args.boot !== undefined && !isBootKind(args.boot))
+    throw new UserError(
+      `launch.json: "boot" must be ${BOOT_KINDS.map((k) => `"${k}"`).join(' or ')}, not ${JSON.stringify(args.boot)}`,
+    );
+  if (args.load !== undefined && !/^0x[0-9a-f]{1,12}$/i.test(args.load))
+    throw new UserError(`launch.json: "load" must be an address, such as "0x80000", not ${JSON.stringify(args.load)}`);
+  for (const key of ['memory', 'cpus'] as const) {
+    const value = args[key];
+    const [least, most, unit] = RANGES[key];
+    if (value !== undefined && (!Number.isInteger(value) || value < least || value > most))
+      throw new UserError(
+        `launch.json: "${key}" must be a whole number from ${least} to ${most} (${unit}), not ${JSON.stringify(value)}`,
+      );
+  }
+  checkDisks(args.disks);
+  const calls = args.stopOnHypercalls;
+  if (calls !== undefined && (!Array.isArray(calls) || calls.some((c) => typeof c !== 'string')))
+    throw new UserError('launch.json: "stopOnHypercalls" must be a list of names or codes');
+  for (const call of calls ?? []) {
+    try {
+      callCode(call);
+    } catch (e) {
+      throw e instanceof UserError ? new UserError(`launch.json: "stopOnHypercalls": ${e.message}`) : e;
+    }
+  }
+}
+
+/** What a disk of launch.json may say. */
+const DISK_KEYS: Record<keyof DiskSetting, 'string' | 'boolean'> = {
+  path: 'string',
+  readOnly: 'boolean',
+  dvd: 'boolean',
+  writeTo: 'string',
+};
+
+function checkDisks(disks: unknown): void {
+  if (disks === undefined) return;
+  if (!Array.isArray(disks)) throw new UserError('launch.json: "disks" must be a list of { "path": "..." }');
+  for (const disk of disks as unknown[]) {
+    if (typeof disk !== 'object' || disk === null || !('path' in disk) || disk.path === '')
+      throw new UserError(`launch.json: "disks": ${JSON.stringify(disk)} has no "path"`);
+    for (const [key, value] of Object.entries(disk)) {
+      const type = (DISK_KEYS as Record<string, string | undefined>)[key];
+      if (type === undefined || typeof value !== type)
+        throw new UserError(`launch.json: "disks": "${key}" ${type === undefined ? 'is not known' : `must be a ${type}`}`);
+    }
+  }
+}
+
+/** Opens the images. Throws `UserError`. */
+function openDisks(settings: readonly DiskSetting[]): DiskFiles {
+  try {
+    return new DiskFiles(settings);
+  } catch (error) {
+    throw error instanceof ConfigError ? new UserError(`launch.json: "disks": ${error.message}`) : error;
+  }
+}
+
+async function readFile(file: string, setting: string): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await fs.readFile(file));
+  } catch (e) {
+    const { code, message } = e as NodeJS.ErrnoException;
+    const why =
+      code === 'ENOENT'
+        ? 'there is no such file'
+        : code === 'EISDIR'
+          ? 'it is a folder'
+          : code === 'EACCES'
+            ? 'permission denied'
+            : message;
+    throw new UserError(`launch.json: "${setting}": cannot read ${file}: ${why}`);
+  }
+}
+
+async function launch(session: Session, args: LaunchArguments): Promise<void> {
+  if (session.launched) throw new UserError('This session has a guest already');
+  checkArguments(args);
+  let disks: DiskFiles | undefined;
+  session.startProgress(`Booting ${path.basename(args.kernel)}`, 'reading files');
+  try {
+    const started = performance.now();
+    const file = await readFile(args.kernel, 'kernel');
+    const initrd = args.initrd ? await readFile(args.initrd, 'initrd') : undefined;
+    if (args.consoleLog)
+      await fs.writeFile(args.consoleLog, '').catch((e: Error) => {
+        throw new UserError(`launch.json: "consoleLog": cannot write ${args.consoleLog}: ${e.message}`);
+      });
+    const kernelName = path.basename(args.kernel);
+    const kernel = await unwrapKernel(file, kernelName);
+    disks = openDisks(args.disks ?? []);
+    const read = performance.now();
+    const config: MachineConfig = {
+      memory: args.memory ?? DEFAULTS.memory,
+      cpus: args.cpus ?? DEFAULTS.cpus,
+      cpu: args.cpu ?? DEFAULTS.cpu,
+      append: args.append ?? DEFAULTS.append,
+      boot: args.boot !== undefined && isBootKind(args.boot) ? args.boot : DEFAULTS.boot,
+      ...(args.load === undefined ? {} : { load: Number(args.load) }),
+      kernel,
+      kernelName,
+      disks: disks.configs,
+      ...(initrd && args.initrd ? { initrd, initrdName: path.basename(args.initrd) } : {}),
+      seed: DEFAULTS.seed,
+      startTime: DEFAULTS.startTime,
+      quantum: DEFAULTS.quantum,
+    };
+    const machine = createMachine(config);
+    const built = performance.now();
+    const guest = new GuestKernel(machine, kernel, kernelName);
+    session.adopt({ machine, kernel: guest, config, args, disks });
+    session.stopOnCrash = args.stopOnCrash ?? true;
+    session.hypercallStops.set(
+      'launch',
+      (args.stopOnHypercalls ?? []).map((call) => hypercallStop(call, {})),
+    );
+    const mib = (bytes: number) => `${(bytes / (1 << 20)).toFixed(1)} MiB`;
+    const ms = (from: number, to: number) => `${(to - from).toFixed(0)} ms`;
+    session.say(
+      `${kernelName} (${mib(kernel.length)})${initrd ? ` and ${path.basename(args.initrd as string)} (${mib(initrd.length)})` : ''} read in ${ms(started, read)}`,
+    );
+    session.say(
+      `Hyper-V guest with ${config.memory} MiB, ${config.cpus} VP${config.cpus > 1 ? 's' : ''}, CPU ${config.cpu}: built in ${ms(read, built)}`,
+    );
+    if (guest.symbols.size) session.say(`${guest.symbols.size} symbols from ${kernelName}`);
+  } catch (e) {
+    disks?.close();
+    session.endProgress();
+    throw e;
+  }
+  session.after(() => session.sendEvent(new Event('initialized')));
+}
+
+export const launching = {
+  initialize(session: Session, args: DebugProtocol.InitializeRequestArguments): DebugProtocol.Capabilities {
+    session.client = args;
+    return CAPABILITIES;
+  },
+
+  launch,
+
+  attach(): never {
+    throw new UserError('A running guest cannot be attached to: use "request": "launch"');
+  },
+
+  configurationDone(session: Session): void {
+    const { args } = session.debuggee;
+    if (args.stopOnEntry && !args.noDebug) {
+      session.after(() => session.stopAtEntry());
+      return;
+    }
+    session.resume({ kind: 'continue' });
+  },
+
+  disconnect(session: Session): void {
+    session.after(() => session.shutdown());
+  },
+};

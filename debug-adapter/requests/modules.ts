@@ -1,0 +1,34 @@
+/** The kernel and its modules. */
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import { hex } from '../../emulator/base/bits.ts';
+import type { Session } from '../session.ts';
+
+export const modules = {
+  modules(session: Session, args: DebugProtocol.ModulesArguments): DebugProtocol.ModulesResponse['body'] {
+    const { kernel, config } = session.debuggee;
+    const all: DebugProtocol.Module[] = [
+      {
+        id: 'kernel',
+        name: 'kernel',
+        path: config.kernelName,
+        ...(kernel.image?.release ? { version: kernel.image.release } : {}),
+        symbolStatus: kernel.image?.symbols.length
+          ? `${kernel.image.symbols.length} from kallsyms`
+          : kernel.symbols.size
+            ? `${kernel.symbols.size} from the file`
+            : 'not found yet',
+        ...(kernel.image
+          ? { addressRange: `${hex(kernel.image.base)}-${hex(kernel.image.base + BigInt(kernel.image.size))}` }
+          : {}),
+      },
+      ...kernel.modules.map((m) => ({
+        id: m.name,
+        name: m.name,
+        symbolStatus: `${m.symbols.length} from the guest`,
+        addressRange: `${hex(m.base)}-${hex(m.base + BigInt(m.size))}`,
+      })),
+    ];
+    const start = args.startModule ?? 0;
+    return { modules: all.slice(start, args.moduleCount ? start + args.moduleCount : undefined), totalModules: all.length };
+  },
+};

@@ -1,0 +1,512 @@
+/**
+ * One debug session over DAP. Holds the machine and what the user has set; requests are handlers in `requests/`, this file
+ * dispatches them: replies, errors, cancellation and timing are here and nowhere else.
+ */
+import fs from 'node:fs';
+import { DebugSession, Event, OutputEvent, Response } from '@vscode/debugadapter';
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import {
+  ConfigError,
+  type Exit,
+  type HypercallInfo,
+  type Machine,
+  type MachineConfig,
+  type TraceEvent,
+} from '../emulator/index.ts';
+import { formatValue, machineContext } from './context.ts';
+import { CALLER_FRAMES, exitTitle } from './describe.ts';
+import type { DiskFiles } from './disks.ts';
+import { evaluate } from './expression/evaluate.ts';
+import { ExpressionError } from './expression/parse.ts';
+import { stackOf } from './linux/callers.ts';
+import type { GuestKernel } from './linux/kernel.ts';
+import type { Frame } from './linux/unwind.ts';
+import { Listings } from './listing.ts';
+import type { CustomEvents, LaunchArguments } from './protocol.ts';
+import { checkArguments } from './requests/arguments.ts';
+import { HANDLERS } from './requests/index.ts';
+import { type Plan, Runner, type StopReason } from './runner.ts';
+import { type CodeBreakpoint, CodeBreakpoints, HypercallStops, judge } from './stops.ts';
+import { threadOf, vpOf } from './threads.ts';
+import { UserError } from './user-error.ts';
+
+/** Answers one request. What it returns is the response's body. */
+export type Handler<Args, Body> = (session: Session, args: Args) => Body | Promise<Body>;
+
+/** What `launch` made. */
+export interface Debuggee {
+  machine: Machine;
+  kernel: GuestKernel;
+  config: MachineConfig;
+  args: LaunchArguments;
+  disks: DiskFiles;
+}
+
+/** A node of the variables tree: its children, and how one of them is set. */
+export interface VariableSource {
+  list(): DebugProtocol.Variable[];
+  /** Sets a child from an expression's text; the new value as it is shown. */
+  set?(name: string, text: string): string;
+}
+
+/** A hypercall as it happened, with the raw stack for naming its caller when somebody asks. */
+export interface CallRecord {
+  index: number;
+  now: number;
+  event: Extract<TraceEvent, { kind: 'hypercall' }>;
+  frames: Frame[];
+}
+
+/** Where the guest is stopped. */
+export interface Stop {
+  reason: StopReason;
+  /** Undefined before the first instruction. */
+  exit?: Exit;
+  vp: number;
+  title: string;
+}
+
+const MAX_CALLS = 2000;
+const CONSOLE_FLUSH = 64 * 1024;
+const MAX_REPORTS = 100;
+
+export class Session extends DebugSession {
+  /** What the client said it can do. */
+  client: Partial<DebugProtocol.InitializeRequestArguments> = {};
+  readonly hypercallStops = new HypercallStops();
+  readonly codeBreakpoints = new CodeBreakpoints();
+  readonly listings = new Listings();
+  stopOnCrash = true;
+  /** The last hypercalls. */
+  readonly calls: CallRecord[] = [];
+  /** Where the guest is stopped; undefined while it runs. */
+  stopAt: Stop | undefined;
+  #debuggee: Debuggee | undefined;
+  #runner: Runner | undefined;
+  #sources: VariableSource[] = [];
+  #frames: { vp: number; frame: Frame }[] = [];
+  #console: Uint8Array[] = [];
+  #consoleBytes = 0;
+  #consoleLog: number | undefined;
+  #callCount = 0;
+  /** Places of undefined instructions that were reported. */
+  readonly #undefined = new Set<bigint>();
+  /** Requests answered in order of arrival. */
+  #queue: Promise<void> = Promise.resolve();
+  readonly #cancelled = new Set<number>();
+  #after: (() => void)[] = [];
+  #progress: { id: string } | undefined;
+  #onEnd: () => void = () => {};
+  /** Resolves when the client has gone. */
+  readonly closed: Promise<void>;
+
+  constructor() {
+    super();
+    this.closed = new Promise((resolve) => {
+      this.#onEnd = resolve;
+    });
+  }
+
+  // --- dispatch ------------------------------------------------------------------------------------------------------------
+
+  protected override dispatchRequest(request: DebugProtocol.Request): void {
+    // Cancelling is about requests that wait here: it must not wait behind them.
+    if (request.command === 'cancel') {
+      const args = (request.arguments ?? {}) as DebugProtocol.CancelArguments;
+      if (args.requestId !== undefined) this.#cancelled.add(args.requestId);
+      if (args.progressId !== undefined && args.progressId === this.#progress?.id) this.#runner?.pause();
+      this.sendResponse(new Response(request));
+      return;
+    }
+    this.#queue = this.#queue.then(() => this.#answer(request));
+  }
+
+  async #answer(request: DebugProtocol.Request): Promise<void> {
+    const response = new Response(request) as DebugProtocol.Response;
+    const started = performance.now();
+    try {
+      if (this.#cancelled.delete(request.seq)) {
+        response.success = false;
+        response.message = 'cancelled';
+      } else {
+        const handler = Object.hasOwn(HANDLERS, request.command) ? HANDLERS[request.command] : undefined;
+        if (!handler) throw new UserError(`The request "${request.command}" is not supported`);
+        const args: unknown = request.arguments ?? {};
+        checkArguments(request.command, args);
+        const body = await handler(this, args as never);
+        if (body !== undefined) response.body = body;
+      }
+    } catch (e) {
+      const forUser = e instanceof UserError || e instanceof ConfigError || e instanceof ExpressionError;
+      const message = e instanceof Error ? e.message : String(e);
+      if (!forUser) process.stderr.write(`hyperstep: ${request.command}: ${e instanceof Error ? e.stack : message}\n`);
+      response.success = false;
+      response.message = message;
+      // Braces are the format's own: a message is data.
+      const showUser = forUser && request.command === 'launch';
+      response.body = {
+        error: {
+          id: forUser ? 1 : 2,
+          format: '{message}',
+          variables: { message: forUser ? message : `Internal error: ${message}` },
+          showUser,
+        },
+      };
+    }
+    this.sendResponse(response);
+    const took = performance.now() - started;
+    if (process.env.HYPERSTEP_TIMING) process.stderr.write(`hyperstep: ${request.command} took ${took.toFixed(1)} ms\n`);
+    const after = this.#after;
+    this.#after = [];
+    for (const f of after) f();
+  }
+
+  /** Does something once the response to the present request is sent. */
+  after(action: () => void): void {
+    this.#after.push(action);
+  }
+
+  emitCustom<K extends keyof CustomEvents>(name: K, body: CustomEvents[K]): void {
+    this.sendEvent(new Event(name, body));
+  }
+
+  /** A line in the Debug Console. */
+  say(text: string, category: 'console' | 'important' | 'stderr' = 'console'): void {
+    this.sendEvent(new OutputEvent(`${text}\n`, category));
+  }
+
+  /** The client is gone, or has asked us to go. */
+  override shutdown(): void {
+    this.#runner?.end();
+    if (this.#debuggee) {
+      const { disks, machine } = this.#debuggee;
+      for (const line of disks.save(machine)) this.say(line);
+      disks.close();
+    }
+    if (this.#consoleLog !== undefined) fs.closeSync(this.#consoleLog);
+    this.#consoleLog = undefined;
+    // What was asked before is answered before.
+    void this.#queue.then(() => this.#onEnd());
+  }
+
+  // --- the debuggee --------------------------------------------------------------------------------------------------------
+
+  /** The machine and what belongs to it. Throws when nothing was launched. */
+  get debuggee(): Debuggee {
+    if (!this.#debuggee) throw new UserError('Nothing has been launched');
+    return this.#debuggee;
+  }
+  get launched(): boolean {
+    return this.#debuggee !== undefined;
+  }
+  get runner(): Runner {
+    if (!this.#runner) throw new UserError('Nothing has been launched');
+    return this.#runner;
+  }
+
+  /** Throws unless the guest is stopped. */
+  needStopped(): void {
+    if (this.runner.running) throw new UserError('The guest is running: pause it first');
+  }
+
+  /** A VP of a DAP thread id. */
+  vp(threadId: number): number {
+    const vp = vpOf(threadId);
+    if (!Number.isInteger(vp) || vp < 0 || vp >= this.debuggee.machine.vpCount)
+      throw new UserError(`There is no thread ${threadId}`);
+    return vp;
+  }
+
+  /** Takes a machine that is ready to run. */
+  adopt(debuggee: Debuggee): void {
+    this.#debuggee = debuggee;
+    const { machine, kernel, args } = debuggee;
+    if (args.consoleLog) this.#consoleLog = fs.openSync(args.consoleLog, 'w');
+    machine.onConsole = (bytes) => this.#onConsole(bytes);
+    machine.subscribe((event) => {
+      if (event.kind === 'hypercall') this.#record(event);
+      else if (event.kind === 'undefined') this.#reportUndefined(event);
+      else if (event.kind === 'guest') this.say(`${event.part}: ${event.message}`, 'stderr');
+    });
+    kernel.onFound = (found) => {
+      this.say(`${found.summary} (found in ${found.milliseconds.toFixed(0)} ms)`);
+      this.resolveBreakpoints();
+    };
+    const stopsAtCalls = () => !this.hypercallStops.empty;
+    const session = this;
+    this.#runner = new Runner(machine, kernel, {
+      get hypercall() {
+        return stopsAtCalls() ? (call: HypercallInfo) => session.#hypercall(call) : undefined;
+      },
+      get stopOnCrash() {
+        return session.stopOnCrash;
+      },
+      breakpoint: (vp, pc) => this.#breakpoint(vp, pc),
+      place: (pc) => {
+        this.codeBreakpoints.internal.add(pc);
+        this.codeBreakpoints.place(machine);
+      },
+      sliced: () => this.#sliced(),
+      stopped: (reason) => this.#stopped(reason),
+      ended: (exit) => this.#ended(exit),
+      failed: (error) => this.#failed(error),
+    });
+  }
+
+  /** An instruction that this CPU lacks: said once per place. User space asks for ID registers that way, and Linux answers. */
+  #reportUndefined(event: Extract<TraceEvent, { kind: 'undefined' }>): void {
+    const { kernel } = this.debuggee;
+    const userSpace = kernel.image !== undefined && event.pc >> 63n === 0n;
+    if (userSpace || this.#undefined.has(event.pc) || this.#undefined.size >= MAX_REPORTS) return;
+    this.#undefined.add(event.pc);
+    this.say(`VP ${event.vp}: undefined instruction ${event.text} at ${kernel.symbols.format(event.pc)}`, 'stderr');
+  }
+
+  #record(event: CallRecord['event']): void {
+    const { kernel, machine } = this.debuggee;
+    this.calls.push({ index: this.#callCount++, now: machine.now, event, frames: stackOf(kernel, event.vp, CALLER_FRAMES) });
+    if (this.calls.length > MAX_CALLS) this.calls.splice(0, this.calls.length - MAX_CALLS);
+  }
+
+  // --- console -------------------------------------------------------------------------------------------------------------
+
+  #onConsole(bytes: Uint8Array): void {
+    if (this.#consoleLog !== undefined) fs.writeSync(this.#consoleLog, bytes);
+    this.#console.push(bytes.slice());
+    this.#consoleBytes += bytes.length;
+    // With nothing to stop at, the boot is under way when the guest speaks.
+    if (this.hypercallStops.empty && this.codeBreakpoints.list.length === 0) this.endProgress();
+    if (this.#consoleBytes >= CONSOLE_FLUSH) this.flushConsole();
+  }
+
+  /** Sends what the guest wrote since the last time. */
+  flushConsole(): void {
+    if (this.#consoleBytes === 0) return;
+    this.emitCustom('hyperstep/console', { data: Buffer.concat(this.#console).toString('base64') });
+    this.#console = [];
+    this.#consoleBytes = 0;
+  }
+
+  // --- running -------------------------------------------------------------------------------------------------------------
+
+  /** Lets the guest go on, after the present response. */
+  resume(plan: Plan): void {
+    const { runner } = this;
+    if (runner.over) throw new UserError('The guest has ended');
+    this.needStopped();
+    const stoppedVp = this.stopAt?.vp;
+    this.forget();
+    this.stopAt = undefined;
+    this.codeBreakpoints.internal.clear();
+    if (plan.kind === 'to') this.codeBreakpoints.internal.add(plan.pc);
+    this.#placeBreakpoints();
+    this.after(() => {
+      this.#sendState(true);
+      runner.start(plan, stoppedVp);
+    });
+  }
+
+  /** Variables and frames of the last stop are no more. */
+  forget(): void {
+    this.#sources = [];
+    this.#frames = [];
+  }
+
+  /** Reports the stop before the first instruction. */
+  stopAtEntry(): void {
+    this.#stopped({ kind: 'entry' });
+  }
+
+  #sendState(running: boolean): void {
+    const { machine } = this.debuggee;
+    this.emitCustom('hyperstep/state', { running, instructions: machine.instructions, now: machine.now });
+  }
+
+  #hypercall(call: HypercallInfo): boolean {
+    const { kernel } = this.debuggee;
+    return this.hypercallStops.matches(
+      call,
+      () => machineContext(kernel, call.vp),
+      (node, context) => formatValue(evaluate(node, context), kernel.symbols),
+      (text) => this.say(text),
+    );
+  }
+
+  #breakpoint(vp: number, pc: bigint): boolean {
+    const { kernel, args } = this.debuggee;
+    if (pc === kernel.moduleLoadAddress && this.codeBreakpoints.internal.has(pc) && kernel.refreshModules(vp))
+      this.resolveBreakpoints();
+    if (args.noDebug) return false;
+    let stops = false;
+    for (const b of this.codeBreakpoints.at(pc)) {
+      const context = machineContext(kernel, vp);
+      const verdict = judge(b, context, (node) => formatValue(evaluate(node, context), kernel.symbols));
+      if (verdict.log !== undefined) this.say(verdict.log);
+      if (verdict.error !== undefined && !b.errorShown) {
+        b.errorShown = true;
+        this.say(`The condition of the breakpoint on ${b.text} cannot be evaluated: ${verdict.error}`, 'stderr');
+      }
+      stops ||= verdict.stop;
+    }
+    return stops;
+  }
+
+  #lastState = 0;
+  #sliced(): void {
+    this.flushConsole();
+    const now = performance.now();
+    if (now - this.#lastState > 500) {
+      this.#lastState = now;
+      this.#sendState(true);
+      this.#updateProgress();
+    }
+  }
+
+  #stopped(reason: StopReason): void {
+    const { kernel } = this.debuggee;
+    this.flushConsole();
+    this.endProgress();
+    const exit = reason.kind === 'exit' ? reason.exit : undefined;
+    const vp = exit && 'vp' in exit ? exit.vp : 0;
+    kernel.refreshModules(vp);
+    this.resolveBreakpoints();
+    if (!this.#stoppedBefore && exit) this.#reportFirstStop();
+    const title = exit ? exitTitle(exit, kernel) : reason.kind === 'pause' ? 'paused' : 'stopped at the first instruction';
+    this.stopAt = { reason, vp, title, ...(exit ? { exit } : {}) };
+    this.#sendState(false);
+    this.sendEvent(
+      new Event('stopped', { ...this.#stoppedBody(reason), threadId: threadOf(vp), allThreadsStopped: true, text: title }),
+    );
+  }
+
+  #stoppedBefore = false;
+  #reportFirstStop(): void {
+    this.#stoppedBefore = true;
+    const { machine } = this.debuggee;
+    const host = (this.runner.hostMs / 1000).toFixed(1);
+    this.say(
+      `First stop after ${machine.instructions} instructions, ${(machine.now / 1e9).toFixed(2)} s of guest time, ${host} s of host time`,
+    );
+  }
+
+  #stoppedBody(reason: StopReason): Partial<DebugProtocol.StoppedEvent['body']> {
+    if (reason.kind !== 'exit') return { reason: reason.kind };
+    const { exit } = reason;
+    switch (exit.kind) {
+      case 'breakpoint': {
+        const hit = this.codeBreakpoints.at(exit.pc);
+        const what = hit.some((b) => b.origin === 'function')
+          ? 'function breakpoint'
+          : hit.some((b) => b.origin === 'instruction')
+            ? 'instruction breakpoint'
+            : 'breakpoint';
+        return { reason: what, hitBreakpointIds: hit.map((b) => b.id) };
+      }
+      case 'hypercall':
+        return { reason: 'exception', description: `Paused on ${exit.call.name}` };
+      case 'crash':
+        return { reason: 'exception', description: 'Guest crash' };
+      case 'watchpoint':
+        return { reason: 'data breakpoint' };
+      default:
+        return { reason: 'step' };
+    }
+  }
+
+  #ended(exit: Exit): void {
+    const { machine } = this.debuggee;
+    this.flushConsole();
+    this.endProgress();
+    const what = exit.kind === 'reset' ? 'The guest asked for a reset' : 'The guest powered off';
+    this.say(`${what} after ${machine.instructions} instructions.`);
+    this.#sendState(false);
+    this.sendEvent(new Event('exited', { exitCode: 0 }));
+    this.sendEvent(new Event('terminated'));
+  }
+
+  #failed(error: unknown): void {
+    const { machine } = this.debuggee;
+    this.flushConsole();
+    this.endProgress();
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.say(`Hyperstep has failed after ${machine.instructions} instructions; this is a bug in it:\n${text}`, 'important');
+    this.sendEvent(new Event('exited', { exitCode: 1 }));
+    this.sendEvent(new Event('terminated'));
+  }
+
+  // --- breakpoints ---------------------------------------------------------------------------------------------------------
+
+  /** Looks up the names of function breakpoints again, and tells the client what was found. */
+  resolveBreakpoints(): void {
+    const { kernel } = this.debuggee;
+    for (const b of this.codeBreakpoints.resolve(kernel.symbols))
+      this.sendEvent(new Event('breakpoint', { reason: 'changed', breakpoint: this.breakpointBody(b) }));
+    this.#placeBreakpoints();
+  }
+
+  /** A breakpoint as DAP shows it. */
+  breakpointBody(b: CodeBreakpoint): DebugProtocol.Breakpoint {
+    if (b.problem) return { id: b.id, verified: false, message: b.problem };
+    if (b.addresses.length === 0)
+      return {
+        id: b.id,
+        verified: false,
+        message: `${b.text} is not known yet: it is looked up again when the kernel or a module is found`,
+      };
+    return { id: b.id, verified: true, instructionReference: `0x${b.addresses[0].toString(16)}` };
+  }
+
+  #placeBreakpoints(): void {
+    const { kernel, machine, args } = this.debuggee;
+    if (args.noDebug) return;
+    const { internal } = this.codeBreakpoints;
+    const loader = kernel.moduleLoadAddress;
+    // While a name is unknown, every module that is loaded may bring it.
+    if (loader !== undefined && this.codeBreakpoints.pending) internal.add(loader);
+    this.codeBreakpoints.place(machine);
+  }
+
+  // --- frames and variables ------------------------------------------------------------------------------------------------
+
+  /** A DAP frame id, valid until the guest goes on. */
+  frameId(vp: number, frame: Frame): number {
+    return this.#frames.push({ vp, frame });
+  }
+
+  /** What a frame id stands for; without one: the VP of the last stop. */
+  frame(id: number | undefined): { vp: number; frame?: Frame } {
+    if (id === undefined) return { vp: this.stopAt?.vp ?? 0 };
+    const found = this.#frames[id - 1];
+    if (!found) throw new UserError('This stack frame is from an earlier stop');
+    return found;
+  }
+
+  /** A DAP variables reference, valid until the guest goes on. */
+  reference(source: VariableSource): number {
+    return this.#sources.push(source);
+  }
+  source(reference: number): VariableSource {
+    const found = this.#sources[reference - 1];
+    if (!found) throw new UserError('These variables are from an earlier stop');
+    return found;
+  }
+
+  // --- progress ------------------------------------------------------------------------------------------------------------
+
+  startProgress(title: string, message: string): void {
+    if (!this.client.supportsProgressReporting || this.#progress) return;
+    this.#progress = { id: 'boot' };
+    this.sendEvent(new Event('progressStart', { progressId: 'boot', title, message, cancellable: true }));
+  }
+  #updateProgress(): void {
+    if (!this.#progress) return;
+    const { machine } = this.debuggee;
+    const message = `${(machine.instructions / 1e6).toFixed(0)} M instructions, ${(machine.now / 1e9).toFixed(1)} s of guest time`;
+    this.sendEvent(new Event('progressUpdate', { progressId: this.#progress.id, message }));
+  }
+  endProgress(): void {
+    if (!this.#progress) return;
+    this.sendEvent(new Event('progressEnd', { progressId: this.#progress.id }));
+    this.#progress = undefined;
+  }
+}

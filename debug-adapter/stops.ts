@@ -1,0 +1,313 @@
+/**
+ * What makes the guest stop: hypercall breakpoints, and the conditions, hit counts and log messages of all breakpoints.
+ */
+import { type HypercallInfo, HV_STATUS, hypercallNames, type Machine } from '../emulator/index.ts';
+import { type Context, evaluate, isTrue } from './expression/evaluate.ts';
+import { ExpressionError, type Node, parse } from './expression/parse.ts';
+import type { Symbolizer } from './symbols/symbolizer.ts';
+import { UserError } from './user-error.ts';
+
+/** A condition, a hit count and a log message, compiled. */
+export interface Guard {
+  condition?: Node;
+  /** `>= 3`, `== 3`, `% 3`; a number alone: from that hit on. */
+  hit?: { op: string; count: number };
+  log?: { text: string; parts: (string | Node)[] };
+  hits: number;
+}
+
+export interface GuardText {
+  condition?: string;
+  hitCondition?: string;
+  logMessage?: string;
+}
+
+/** Compiles; throws UserError with what is wrong. */
+export function guard(text: GuardText): Guard {
+  const out: Guard = { hits: 0 };
+  try {
+    if (text.condition?.trim()) out.condition = parse(text.condition);
+    if (text.hitCondition?.trim()) {
+      const m = /^\s*(>=|<=|==|=|>|<|%)?\s*(\d+)\s*$/.exec(text.hitCondition);
+      if (!m || Number(m[2]) === 0)
+        throw new UserError(`hit count "${text.hitCondition}": a number, or one of > >= == < <= % and a number`);
+      out.hit = { op: m[1] ?? '>=', count: Number(m[2]) };
+    }
+    if (text.logMessage) {
+      const parts = text.logMessage.split(/\{([^}]*)\}/).map((part, i) => (i % 2 ? parse(part) : part));
+      out.log = { text: text.logMessage, parts };
+    }
+  } catch (e) {
+    if (e instanceof ExpressionError) throw new UserError(e.message);
+    throw e;
+  }
+  return out;
+}
+
+export type Verdict = { stop: boolean; log?: string; error?: string };
+
+/** Whether a breakpoint that was reached stops, and what it says. A condition that fails to evaluate does not stop. */
+export function judge(g: Guard, context: Context, show: (node: Node) => string): Verdict {
+  try {
+    if (g.condition && !isTrue(evaluate(g.condition, context))) return { stop: false };
+    g.hits++;
+    if (g.hit) {
+      const { op, count } = g.hit;
+      const reached =
+        op === '>='
+          ? g.hits >= count
+          : op === '>'
+            ? g.hits > count
+            : op === '<'
+              ? g.hits < count
+              : op === '<='
+                ? g.hits <= count
+                : op === '%'
+                  ? g.hits % count === 0
+                  : g.hits === count;
+      if (!reached) return { stop: false };
+    }
+    if (!g.log) return { stop: true };
+    return { stop: false, log: g.log.parts.map((part) => (typeof part === 'string' ? part : show(part))).join('') };
+  } catch (e) {
+    if (e instanceof ExpressionError) return { stop: false, error: e.message };
+    throw e;
+  }
+}
+
+// --- hypercall breakpoints ------------------------------------------------------------------------------------------------
+
+export interface HypercallStop extends Guard {
+  /** Undefined: any call. */
+  code: number | undefined;
+  phase: 'entry' | 'return';
+  /** What the user asked for. */
+  text: string;
+  errorShown?: boolean;
+}
+
+/** Code of a call given by TLFS name (any case) or number. Throws UserError with the nearest names. */
+export function callCode(text: string): number {
+  const given = text.trim();
+  if (/^(0x[0-9a-f]+|\d+)$/i.test(given)) {
+    const code = Number(given);
+    if (code > 0xffff) throw new UserError(`hypercall code ${given} is above 0xffff`);
+    return code;
+  }
+  const names = hypercallNames();
+  const wanted = given.toLowerCase();
+  const found = names.find((n) => n.name.toLowerCase() === wanted || n.name.toLowerCase() === `hvcall${wanted}`);
+  if (found) return found.code;
+  const stem = wanted.replace(/^hv(ext)?call/, '');
+  const near = names
+    .filter((n) => stem.length > 2 && n.name.toLowerCase().includes(stem.slice(0, 6)))
+    .slice(0, 3)
+    .map((n) => n.name);
+  throw new UserError(
+    `unknown hypercall "${given}"${near.length ? `; did you mean ${near.join(' or ')}?` : ' (a TLFS name such as HvCallPostMessage, or a code such as 0x5c)'}`,
+  );
+}
+
+/** Names that only exist when a call returns. */
+const ON_RETURN = /\b(status|statusName|repsCompleted)\b/;
+
+/**
+ * A hypercall breakpoint as the Breakpoints view gives it. `call` undefined: the condition starts with the call
+ * (`HvCallPostMessage and ConnectionId == 4`, `0x5c`), or is about any call. `return:` before a condition, or a condition
+ * about the status, means on return.
+ */
+export function hypercallStop(call: string | undefined, text: GuardText, phase?: 'entry' | 'return'): HypercallStop {
+  let condition = text.condition?.trim() ?? '';
+  let wanted = call;
+  const takePhase = (): void => {
+    const prefix = /^(entry|return)\s*:\s*/.exec(condition);
+    if (!prefix) return;
+    phase ??= prefix[1] as 'entry' | 'return';
+    condition = condition.slice(prefix[0].length);
+  };
+  takePhase();
+  if (wanted === undefined) {
+    const m = /^(Hv(?:Ext)?Call\w+|0x[0-9a-f]{1,4})\s*(?:$|(?:and|&&|,|:)\s*(.*)$)/i.exec(condition);
+    if (m) {
+      wanted = m[1];
+      condition = m[2] ?? '';
+      takePhase();
+    }
+  }
+  return {
+    ...guard({ ...text, condition }),
+    code: wanted === undefined ? undefined : callCode(wanted),
+    phase: phase ?? (ON_RETURN.test(condition) ? 'return' : 'entry'),
+    text: wanted ?? 'any hypercall',
+  };
+}
+
+const STATUS_BY_NAME: Readonly<Record<string, number>> = HV_STATUS;
+
+/** What names mean in the condition of a hypercall breakpoint: decoded fields first, then what `outer` knows. */
+export function hypercallContext(call: HypercallInfo, outer: Context): Context {
+  const about: Record<string, unknown> = {
+    call: call.name,
+    code: call.code,
+    vp: call.vp,
+    phase: call.phase,
+    conduit: call.conduit,
+    fast: call.fast,
+    repCount: call.repCount,
+    repStart: call.repStart,
+    control: call.control,
+    ...(call.phase === 'return' ? { status: call.status, statusName: call.statusName, repsCompleted: call.repsCompleted } : {}),
+  };
+  const look = (fields: Readonly<Record<string, unknown>> | undefined, path: string[]): unknown => {
+    let at: unknown = fields;
+    for (const step of path) {
+      if (typeof at !== 'object' || at === null || !Object.hasOwn(at, step)) return undefined;
+      at = (at as Record<string, unknown>)[step];
+    }
+    return at;
+  };
+  return {
+    ...outer,
+    register: (name) => outer.register(name),
+    symbol: (name) => outer.symbol(name),
+    read: (address, size) => outer.read(address, size),
+    name(name) {
+      const path = name.split('.');
+      const status = name.startsWith('HV_STATUS_') ? STATUS_BY_NAME[name.slice('HV_STATUS_'.length)] : undefined;
+      const found = status ?? look(call.input, path) ?? look(call.output, path) ?? look(about, path);
+      return (found as ReturnType<Context['name']>) ?? outer.name(name);
+    },
+  };
+}
+
+export class HypercallStops {
+  /** By who made them: each origin replaces its own. */
+  readonly #lists = new Map<string, HypercallStop[]>();
+  #wanted: HypercallStop[] = [];
+  /** The breakpoint that the last stop was for. */
+  last: HypercallStop | undefined;
+
+  set(origin: string, list: HypercallStop[]): void {
+    this.#lists.set(origin, list);
+    this.#wanted = [...this.#lists.values()].flat();
+  }
+
+  get empty(): boolean {
+    return this.#wanted.length === 0;
+  }
+
+  /** True when the guest must stop at this call. `say` gets log messages and broken conditions. */
+  matches(
+    call: HypercallInfo,
+    context: () => Context,
+    show: (node: Node, context: Context) => string,
+    say: (text: string) => void,
+  ): boolean {
+    for (const stop of this.#wanted) {
+      if (stop.phase !== call.phase || (stop.code !== undefined && stop.code !== call.code)) continue;
+      const here = hypercallContext(call, context());
+      const verdict = judge(stop, here, (node) => show(node, here));
+      if (verdict.log !== undefined) say(verdict.log);
+      if (verdict.error !== undefined && !stop.errorShown) {
+        stop.errorShown = true;
+        say(`The condition of the breakpoint on ${stop.text} cannot be evaluated: ${verdict.error}`);
+      }
+      if (verdict.stop) {
+        this.last = stop;
+        return true;
+      }
+    }
+    return false;
+  }
+}
+
+// --- breakpoints on code --------------------------------------------------------------------------------------------------
+
+export interface CodeBreakpoint extends Guard {
+  id: number;
+  /** Each origin's list is replaced as a whole. */
+  origin: 'function' | 'instruction' | `listing ${string}`;
+  /** Function name, `name+0x10`, `name+0x10 [module]` or address as the user wrote it. */
+  text: string;
+  /** Empty while the name is unknown. */
+  addresses: bigint[];
+  errorShown?: boolean;
+  /** What is wrong with it, for good. */
+  problem?: string;
+}
+
+/** A name is not unique in a kernel: static functions repeat. More than this is a mistake. */
+const MAX_PLACES = 32;
+
+/** Addresses that a function breakpoint's text means now. */
+export function codeAddresses(text: string, symbols: Symbolizer): bigint[] {
+  const m = /^\s*([A-Za-z_.$][\w.$]*|0x[0-9a-f]+)\s*(?:\+\s*(0x[0-9a-f]+|\d+))?\s*(?:\[(\w+)\])?\s*$/i.exec(text);
+  if (!m) return [];
+  const offset = m[2] ? BigInt(m[2]) : 0n;
+  if (/^0x/i.test(m[1])) return [BigInt.asUintN(64, BigInt(m[1]) + offset)];
+  return [
+    ...new Set(
+      symbols
+        .named(m[1])
+        .filter((s) => !m[3] || s.module === m[3])
+        .slice(0, MAX_PLACES)
+        .map((s) => s.address + offset),
+    ),
+  ];
+}
+
+/** All breakpoints on code; keeps the machine's in step. */
+export class CodeBreakpoints {
+  list: CodeBreakpoint[] = [];
+  /** Ours: end of a step, loading of modules. */
+  readonly internal = new Set<bigint>();
+  #placed = new Set<bigint>();
+  #nextId = 1;
+
+  /** Replaces those of one origin. */
+  set(
+    origin: CodeBreakpoint['origin'],
+    items: (GuardText & { text: string })[],
+    symbols: Symbolizer | undefined,
+  ): CodeBreakpoint[] {
+    const made = items.map((item): CodeBreakpoint => {
+      const base = { id: this.#nextId++, origin, text: item.text };
+      try {
+        return { ...base, ...guard(item), addresses: symbols ? codeAddresses(item.text, symbols) : [] };
+      } catch (e) {
+        if (!(e instanceof UserError)) throw e;
+        return { ...base, hits: 0, addresses: [], problem: e.message };
+      }
+    });
+    this.list = [...this.list.filter((b) => b.origin !== origin), ...made];
+    return made;
+  }
+
+  /** Looks up names again; returns those whose places changed. */
+  resolve(symbols: Symbolizer): CodeBreakpoint[] {
+    return this.list.filter((b) => {
+      if (b.problem || b.origin === 'instruction') return false;
+      const now = codeAddresses(b.text, symbols);
+      if (now.join() === b.addresses.join()) return false;
+      b.addresses = now;
+      return true;
+    });
+  }
+
+  /** Some name is not known yet. */
+  get pending(): boolean {
+    return this.list.some((b) => b.addresses.length === 0 && !b.problem);
+  }
+
+  at(pc: bigint): CodeBreakpoint[] {
+    return this.list.filter((b) => b.addresses.includes(pc));
+  }
+
+  /** Makes the machine's breakpoints what they should be. */
+  place(machine: Machine): void {
+    const wanted = new Set([...this.internal, ...this.list.flatMap((b) => b.addresses)]);
+    for (const address of this.#placed) if (!wanted.has(address)) machine.clearBreakpoint(address);
+    for (const address of wanted) if (!this.#placed.has(address)) machine.setBreakpoint(address);
+    this.#placed = wanted;
+  }
+}

@@ -1,0 +1,170 @@
+/**
+ * Symbols of loaded kernel modules, from the guest's own list (struct module, include/linux/module.h). Layouts come from the
+ * kernel's BTF. Everything read is the guest's and may be nonsense.
+ */
+import { viewOf } from '../../emulator/base/struct.ts';
+import type { Btf, Member } from './btf.ts';
+import { ElfSymbol } from './elf.ts';
+import { type ImageMemory, type KernelSymbol, readString, readU64, type VirtualReader } from './memory.ts';
+
+export interface KernelModule {
+  name: string;
+  /** Where its code is. */
+  base: bigint;
+  size: number;
+  symbols: KernelSymbol[];
+  /** First address after all its named parts. */
+  end: bigint;
+}
+
+interface Layout {
+  list: number;
+  name: Member;
+  kallsyms: number;
+  /** Offsets of base and size of the code. */
+  base: number;
+  size: number;
+  symtab: number;
+  count: number;
+  strtab: number;
+  typetab: number;
+}
+
+const MAX_MODULES = 512;
+const MAX_SYMBOLS = 200_000;
+
+function layoutFrom(btf: Btf): Layout | undefined {
+  const module = btf.members('module');
+  const tables = btf.members('mod_kallsyms');
+  if (!module || !tables) return undefined;
+  const offset = (list: Member[] | undefined, name: string) => list?.find((m) => m.name === name)?.offset;
+  const name = module.find((m) => m.name === 'name');
+  // Since 6.4 an array of struct module_memory whose first element (MOD_TEXT) is the code; before that struct module_layout.
+  const newer = offset(module, 'mem');
+  const core = newer ?? offset(module, 'core_layout');
+  const part = btf.members(newer === undefined ? 'module_layout' : 'module_memory');
+  const values = [
+    offset(module, 'list'),
+    offset(module, 'kallsyms'),
+    core,
+    offset(part, 'base'),
+    offset(part, 'size'),
+    offset(tables, 'symtab'),
+    offset(tables, 'num_symtab'),
+    offset(tables, 'strtab'),
+    offset(tables, 'typetab'),
+  ];
+  if (!name || values.some((v) => v === undefined)) return undefined;
+  const [list, kallsyms, coreAt, base, size, symtab, count, strtab, typetab] = values as number[];
+  return { list, name, kallsyms, base: coreAt + base, size: coreAt + size, symtab, count, strtab, typetab };
+}
+
+const MODULE_NAME = /^[A-Za-z0-9_-]+$/;
+
+export class ModuleList {
+  readonly #layout: Layout | undefined;
+  #head: bigint | undefined;
+  readonly #cache = new Map<bigint, KernelModule>();
+
+  /** `head` is the address of the list head `modules` where symbols tell it; otherwise it is searched for. */
+  constructor(btf: Btf | undefined, head: bigint | undefined) {
+    this.#layout = btf && layoutFrom(btf);
+    this.#head = head;
+  }
+
+  get usable(): boolean {
+    return this.#layout !== undefined;
+  }
+
+  /** True once the list's head is known. */
+  get found(): boolean {
+    return this.#head !== undefined;
+  }
+
+  /**
+   * Searches the kernel's writable data for the list head of `modules`, for kernels that do not name it: a struct list_head
+   * whose two neighbours point back at it, and lie inside a struct module with a module's name.
+   */
+  search(image: ImageMemory, read: VirtualReader): void {
+    const layout = this.#layout;
+    if (!layout || this.#head !== undefined) return;
+    const view = viewOf(image.bytes);
+    const end = image.base + BigInt(image.bytes.length);
+    for (let at = 0; at + 16 <= image.bytes.length; at += 8) {
+      // Cheap first: a kernel address (bits 63:48 set) that is 8-byte aligned.
+      if (view.getUint16(at + 6, true) !== 0xffff || view.getUint16(at + 14, true) !== 0xffff || (image.bytes[at] & 7) !== 0)
+        continue;
+      const next = view.getBigUint64(at, true);
+      const prev = view.getBigUint64(at + 8, true);
+      if ((next >= image.base && next < end) || (prev >= image.base && prev < end) || (prev & 7n) !== 0n) continue;
+      const head = image.base + BigInt(at);
+      if (readU64(read, next + 8n) !== head || readU64(read, prev) !== head) continue;
+      if (this.#moduleAt(next - BigInt(layout.list), read)) {
+        this.#head = head;
+        return;
+      }
+    }
+  }
+
+  #moduleAt(address: bigint, read: VirtualReader): KernelModule | undefined {
+    const layout = this.#layout as Layout;
+    const name = readString(read, address + BigInt(layout.name.offset), layout.name.size);
+    const base = readU64(read, address + BigInt(layout.base));
+    const sizeBytes = read(address + BigInt(layout.size), 4);
+    if (!name || !MODULE_NAME.test(name) || !base || base >> 48n !== 0xffffn || !sizeBytes) return undefined;
+    const size = viewOf(sizeBytes).getUint32(0, true);
+    if (size === 0 || size > 64 << 20) return undefined;
+    const known = this.#cache.get(address);
+    const tables = readU64(read, address + BigInt(layout.kallsyms));
+    const count = tables === undefined ? undefined : read(tables + BigInt(layout.count), 4);
+    const symbolCount = count ? viewOf(count).getUint32(0, true) : 0;
+    // A module that is still being loaded has other tables than later.
+    if (known && known.name === name && known.base === base && this.#counts.get(address) === symbolCount) return known;
+    const symbols = tables === undefined ? [] : this.#symbols(name, tables, Math.min(symbolCount, MAX_SYMBOLS), read);
+    // Symbols are sorted; data lies in regions of its own, above or below the code.
+    const last = symbols.at(-1)?.address ?? 0n;
+    const codeEnd = base + BigInt(size);
+    const module = { name, base, size, symbols, end: last >= codeEnd ? last + 1n : codeEnd };
+    this.#cache.set(address, module);
+    this.#counts.set(address, symbolCount);
+    return module;
+  }
+  readonly #counts = new Map<bigint, number>();
+
+  #symbols(module: string, tables: bigint, count: number, read: VirtualReader): KernelSymbol[] {
+    const layout = this.#layout as Layout;
+    const symtab = readU64(read, tables + BigInt(layout.symtab));
+    const strtab = readU64(read, tables + BigInt(layout.strtab));
+    const typetab = readU64(read, tables + BigInt(layout.typetab));
+    if (!symtab || !strtab || !typetab || count === 0) return [];
+    const entries = read(symtab, count * ElfSymbol.size);
+    const types = read(typetab, count);
+    if (!entries || !types) return [];
+    const view = viewOf(entries);
+    const out: KernelSymbol[] = [];
+    for (let i = 1; i < count; i++) {
+      const s = ElfSymbol.get(view, i * ElfSymbol.size);
+      const type = String.fromCharCode(types[i]);
+      if (s.value === 0n || s.shndx === 0 || !/[A-Za-z]/.test(type)) continue;
+      const name = readString(read, strtab + BigInt(s.name), 512);
+      if (!name || /^\$[xd](\.|$)|^\.L/.test(name)) continue;
+      out.push({ address: s.value, name, type, size: Number(s.size & 0xffffffffn), module });
+    }
+    return out.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+  }
+
+  /** The modules that are loaded now. */
+  read(read: VirtualReader): KernelModule[] {
+    const layout = this.#layout;
+    if (!layout || this.#head === undefined) return [];
+    const out: KernelModule[] = [];
+    let at = readU64(read, this.#head);
+    for (let i = 0; i < MAX_MODULES && at !== undefined && at !== this.#head; i++) {
+      const module = this.#moduleAt(at - BigInt(layout.list), read);
+      if (!module) break;
+      out.push(module);
+      at = readU64(read, at);
+    }
+    return out;
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * The guest's partition: its VPs, its registers, and the ports that messages and events arrive at. VMBus and the machine
+ * talk to this class; the guest talks to `router`.
+ */
+import type { HypercallFields } from '../base/trace.ts';
+import type { HyperVRegisterInfo } from '../index.ts';
+import { type CrashReport, type CrashState, crashReset } from './crash.ts';
+import { ADVERTISED, type FeatureName, type Features, hasFeature } from './features.ts';
+import type { HypervisorHost } from './host.ts';
+import { Router } from './hypercalls/router.ts';
+import { ReferenceTime } from './reference-time.ts';
+import { VP_REGISTERS, vpRegister } from './registers.ts';
+import { HV_MESSAGE_PAYLOAD_BYTE_COUNT } from './tlfs.ts';
+import { Vp, type VpState, vpReset } from './vp.ts';
+
+export interface PartitionOptions {
+  /** Dwords to advertise instead of `ADVERTISED`'s. */
+  features?: Partial<Features>;
+}
+
+export interface PartitionState {
+  guestOsId: bigint;
+  referenceTsc: bigint;
+  crash: CrashState;
+  vps: VpState[];
+}
+
+/** The far end of a message connection: what HvCallPostMessage reaches. */
+export interface MessagePort {
+  /** Takes a message from VP `vp`; the status the guest sees. */
+  post(vp: number, messageType: number, payload: Uint8Array): number;
+  /** The payload decoded, for traces and conditions. No side effects. undefined: not one of ours. */
+  describe(messageType: number, payload: Uint8Array): HypercallFields | undefined;
+}
+
+/** The far end of a range of event connections: what HvCallSignalEvent reaches. Returns the status the guest sees. */
+export type EventPort = (vp: number, connectionId: number, flag: number) => number;
+
+export class Partition {
+  readonly host: HypervisorHost;
+  readonly features: Features;
+  readonly state: PartitionState;
+  readonly time: ReferenceTime;
+  readonly vps: readonly Vp[];
+  readonly router: Router;
+  readonly #messagePorts = new Map<number, MessagePort>();
+  readonly #eventPorts: { first: number; count: number; port: EventPort }[] = [];
+  readonly #onOsStart: (() => void)[] = [];
+
+  constructor(host: HypervisorHost, options: PartitionOptions = {}) {
+    this.host = host;
+    this.features = { ...ADVERTISED, ...options.features };
+    this.state = {
+      guestOsId: 0n,
+      referenceTsc: 0n,
+      crash: crashReset(),
+      vps: Array.from({ length: host.vpCount }, vpReset),
+    };
+    this.time = new ReferenceTime(host);
+    this.vps = this.state.vps.map((state, index) => new Vp(host, index, this.time, state));
+    this.router = new Router(this);
+  }
+
+  /** True when the partition has this privilege or the hypervisor this feature. */
+  has(feature: FeatureName): boolean {
+    return hasFeature(this.features, feature);
+  }
+
+  // --- ports ---------------------------------------------------------------------------------------------------------------
+
+  /** Connects a message port. Wiring, not state. */
+  connectMessagePort(connectionId: number, port: MessagePort): void {
+    if (this.#messagePorts.has(connectionId)) throw new Error(`connection ${connectionId} has a port already`);
+    this.#messagePorts.set(connectionId, port);
+  }
+
+  messagePort(connectionId: number): MessagePort | undefined {
+    return this.#messagePorts.get(connectionId);
+  }
+
+  /** Connects an event port to `count` connections from `first` on. Wiring, not state. */
+  connectEventPort(first: number, count: number, port: EventPort): void {
+    if (this.#eventPorts.some((e) => first < e.first + e.count && e.first < first + count))
+      throw new Error(`connections from ${first} on have a port already`);
+    this.#eventPorts.push({ first, count, port });
+  }
+
+  eventPort(connectionId: number): EventPort | undefined {
+    return this.#eventPorts.find((e) => connectionId >= e.first && connectionId < e.first + e.count)?.port;
+  }
+
+  /** Calls `listener` whenever an operating system introduces itself: what an earlier one set up must be dropped. */
+  onOsStart(listener: () => void): void {
+    this.#onOsStart.push(listener);
+  }
+
+  // --- towards the guest -----------------------------------------------------------------------------------------------------
+
+  /** Sends a SynIC message; it waits for its slot in order. At most 240 bytes. */
+  deliverMessage(vp: number, sint: number, messageType: number, payload: Uint8Array, origin = 0n): void {
+    if (payload.length > HV_MESSAGE_PAYLOAD_BYTE_COUNT) throw new Error(`SynIC message of ${payload.length} bytes`);
+    this.vps[vp].synic.deliver(sint, { type: messageType, origin, payload });
+  }
+
+  /** Sets an event flag. False: the guest's SynIC does not take it. */
+  signalFlag(vp: number, sint: number, flag: number): boolean {
+    return this.vps[vp].synic.signal(sint, flag);
+  }
+
+  // --- registers -------------------------------------------------------------------------------------------------------------
+
+  setGuestOsId(value: bigint): void {
+    this.state.guestOsId = value;
+    if (value === 0n) return;
+    // A kernel that was started by kexec finds the old one's pages still in the SynIC; nothing may be written there any more
+    // (§10.3). Kernels identify themselves before they use anything else, so a first boot loses nothing.
+    for (const vp of this.vps) vp.resetSynic();
+    for (const listener of this.#onOsStart) listener();
+  }
+
+  setReferenceTsc(value: bigint): void {
+    this.state.referenceTsc = value;
+    if (!this.time.writePage(value))
+      this.host.trace.emit({ kind: 'guest', part: 'reference TSC', message: `page 0x${(value >> 12n).toString(16)} is not RAM` });
+  }
+
+  /** The crash the guest has reported since the last time this was asked. */
+  takeCrash(): CrashReport | undefined {
+    const { crash } = this.state;
+    if (!crash.reported) return undefined;
+    crash.reported = false;
+    return { vp: crash.vp, parameters: crash.parameters.slice(), control: crash.control, message: crash.message };
+  }
+
+  /** The hypervisor's own VP registers, for debuggers. The architectural ones are the CPU's. */
+  registers(): readonly HyperVRegisterInfo[] {
+    return VP_REGISTERS.filter((r) => !r.architectural).map((r) => ({
+      name: r.name,
+      number: r.number,
+      writable: r.write !== undefined,
+    }));
+  }
+
+  /** A register for the debugger: no privilege check, no trace, no side effect. undefined: no such register or VP. */
+  readRegister(vp: number, name: string): bigint | undefined {
+    const r = vpRegister(name);
+    if (!r || !this.vps[vp]) return undefined;
+    const value = r.read ? r.read(this, this.vps[vp]) : 0n;
+    return value === undefined ? undefined : BigInt.asUintN(r.width, value);
+  }
+
+  /** Writes a register as the guest would. False: no such register or VP, not writable, or not a value it can hold. */
+  writeRegister(vp: number, name: string, value: bigint): boolean {
+    const r = vpRegister(name);
+    if (!r?.write || !this.vps[vp]) return false;
+    return r.write(this, this.vps[vp], BigInt.asUintN(r.width, value)) !== false;
+  }
+}

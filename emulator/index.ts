@@ -1,0 +1,213 @@
+/**
+ * The emulator's public API: what the debug adapter and the command line see. Types here, the machine in machine.ts.
+ */
+export { createMachine } from './machine.ts';
+export {
+  MAX_PROGRAM,
+  VECTOR_REGISTERS,
+  VectorMachine,
+  type VectorMachineOptions,
+  type VectorResult,
+} from './cpu/vector-machine.ts';
+import type { DiskConfig } from './config.ts';
+
+export {
+  BOOT_KINDS,
+  type BootKind,
+  ConfigError,
+  DEFAULTS,
+  isBootKind,
+  type MachineConfig,
+  type Disk,
+  type DiskConfig,
+} from './config.ts';
+export type { ImageFile } from './host/disk.ts';
+export { openImage, type ParentOpener } from './host/image.ts';
+export { isVhdxDisk, type VhdxDisk } from './host/vhdx.ts';
+export { differencingVhdx } from './host/vhdx-writer.ts';
+export type { HypercallFields, TraceEvent, TraceKind } from './base/trace.ts';
+export { bitNames, FEATURE_WORDS, type FeatureField, type FeatureWordRow } from './hyperv/features.ts';
+export { describeVpRegister } from './hyperv/registers.ts';
+export { callName, hypercallNames, STATUS as HV_STATUS } from './hyperv/tlfs.ts';
+
+/** A hypercall as a condition sees it: at entry `status` and `output` are absent. */
+export interface HypercallInfo {
+  phase: 'entry' | 'return';
+  vp: number;
+  pc: bigint;
+  lr: bigint;
+  conduit: 'smccc' | 'raw';
+  code: number;
+  /** TLFS name (`HvCallPostMessage`), or `HvCall0x1234`. */
+  name: string;
+  fast: boolean;
+  repCount: number;
+  repStart: number;
+  /** The control word as the guest passed it. */
+  control: bigint;
+  input: Record<string, unknown>;
+  output?: Record<string, unknown>;
+  status?: number;
+  statusName?: string;
+  repsCompleted?: number;
+}
+
+/** When `run` comes back besides the machine's own end. */
+export interface Until {
+  /** At most this many instructions from now. */
+  instructions?: number;
+  /** At most this much virtual time from now: bounds idle time, so that a session can keep step with the wall clock. */
+  nanoseconds?: number;
+  /** Stop when this says so; called at entry (before anything happened) and at return of every hypercall. */
+  hypercall?: (call: HypercallInfo) => boolean;
+  /** Called with every byte the guest writes to the serial console; true: stop after the instruction that wrote it. */
+  console?: (byte: number) => boolean;
+  /** Step this VP by one instruction; others do not run. */
+  stepVp?: number;
+  /** Pass over a breakpoint at the current PC of this VP (resuming after a stop there). */
+  resumeVp?: number;
+}
+
+export type Exit =
+  | { kind: 'limit' } // `instructions` or `nanoseconds` used up
+  | { kind: 'console' } // `console` said so
+  | { kind: 'step'; vp: number }
+  | { kind: 'breakpoint'; vp: number; pc: bigint }
+  | { kind: 'watchpoint'; vp: number; pc: bigint; address: bigint; access: 'r' | 'w' }
+  | { kind: 'hypercall'; vp: number; call: HypercallInfo }
+  | { kind: 'crash'; vp: number; parameters: bigint[]; control: bigint; message: string } // guest crash registers; may go on
+  | { kind: 'power-off' }
+  | { kind: 'reset' }
+  | { kind: 'halted' }; // all VPs wait and nothing will ever wake them but the host (console input)
+
+/** One register as views and expressions see it. */
+export interface RegisterInfo {
+  name: string;
+  /** Core, SIMD, or a group of system registers: `Identification`, `Memory`, `Exception`, `Timer`, `GIC`, ... */
+  group: string;
+  /** 32, 64 or 128. */
+  width: number;
+  writable: boolean;
+}
+
+/** A named tree of everything that can be looked at: plain values, by part. */
+export type Inspect = { [name: string]: Inspect | string | number | bigint | boolean | Inspect[] };
+
+export interface HyperVRegisterInfo {
+  /** TLFS name, `HvRegisterVpIndex`. */
+  name: string;
+  number: number;
+  writable: boolean;
+}
+
+export interface ChannelInfo {
+  relid: number;
+  /** Short device name: `heartbeat`, `keyboard`. */
+  device: string;
+  interfaceType: string;
+  instance: string;
+  /** offered, opening, open, closed, rescinded. */
+  state: string;
+  targetVp: number;
+  connectionId: number;
+  ringGpadl?: number;
+  signalsFromGuest: number;
+  signalsToGuest: number;
+  packetsFromGuest: number;
+  packetsToGuest: number;
+  /** Ring fill in bytes and capacity, both directions, when open. */
+  outgoing?: { used: number; size: number; read: number; write: number; interruptMask: number; pendingSendSize: number };
+  incoming?: { used: number; size: number; read: number; write: number; interruptMask: number; pendingSendSize: number };
+  /** The device's own state, for people. */
+  details: Inspect;
+}
+
+export interface VmbusInfo {
+  /** disconnected or connected. */
+  state: string;
+  /** `5.3` */
+  version?: string;
+  connectVp?: number;
+  channels: ChannelInfo[];
+}
+
+/** Errors that a disk can be told to have. */
+export type DiskError = 'read-error' | 'write-error' | 'hardware-error' | 'not-ready' | 'no-medium' | 'reset';
+
+export interface DiskErrorOptions {
+  /** Only commands on blocks from `first` to `last`. */
+  first?: number;
+  last?: number;
+  /** How many commands; 1 when left out. */
+  count?: number;
+}
+
+/** The machine. All addresses and register values are bigints; GPAs are numbers. */
+export interface Machine {
+  readonly vpCount: number;
+  readonly instructions: number;
+  /** Virtual nanoseconds since power-on. */
+  readonly now: number;
+  /** Runs until something of `until` or the machine's end happens. Synchronous; call it in slices. */
+  run(until: Until): Exit;
+
+  // --- debugger --------------------------------------------------------------------------------------------------
+  /** Waiting: in WFI, WFE or a suspend call, with nothing yet that ends it. Off: not started, or stopped, by PSCI. */
+  vpState(vp: number): 'running' | 'waiting' | 'off';
+  /** Breakpoints by virtual address, in every VP. */
+  setBreakpoint(address: bigint): void;
+  clearBreakpoint(address: bigint): void;
+  /** Stops after an access to [address, address + size) of VP memory. */
+  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw'): void;
+  clearWatchpoint(address: bigint, size: number): void;
+  /** Architectural registers: `x0`..`x30`, `sp`, `pc`, `pstate`, `v0`.., `fpcr`, `fpsr`, and system registers by name (any case). */
+  registers(): readonly RegisterInfo[];
+  readRegister(vp: number, name: string): bigint | undefined;
+  /** False: no such register or it cannot be written. */
+  writeRegister(vp: number, name: string, value: bigint): boolean;
+  /** VP's view of virtual memory, without side effects, with EL1's rights. undefined: some byte is not mapped to RAM. */
+  readVirtual(vp: number, address: bigint, length: number): Uint8Array | undefined;
+  writeVirtual(vp: number, address: bigint, data: Uint8Array): boolean;
+  /** GPA of a virtual address, undefined when it is not mapped. */
+  translate(vp: number, address: bigint): number | undefined;
+  readPhysical(gpa: number, length: number): Uint8Array | undefined;
+  writePhysical(gpa: number, data: Uint8Array): boolean;
+  readonly ramSize: number;
+
+  // --- Hyper-V ---------------------------------------------------------------------------------------------------
+  hypervRegisters(): readonly HyperVRegisterInfo[];
+  readHypervRegister(vp: number, name: string): bigint | undefined;
+  writeHypervRegister(vp: number, name: string, value: bigint): boolean;
+  vmbus(): VmbusInfo;
+  /** Host-initiated: asks the guest to shut down (or restart) through the shutdown IC. False: the channel is not open. */
+  requestShutdown(restart: boolean): boolean;
+  /** Sends a key (set 1 make code) through the synthetic keyboard. False: not open. */
+  sendKey(makeCode: number, released: boolean, extended: boolean): boolean;
+  /** Puts a disk at the first free LUN, also of a running guest. Throws `ConfigError`. One that was there before keeps what was written. */
+  attachDisk(disk: DiskConfig): number;
+  /** Takes a disk away. False: there is none of that name. */
+  detachDisk(name: string): boolean;
+  /** The next commands of a disk end in this error. False: there is no such disk. */
+  failDisk(name: string, error: DiskError, options?: DiskErrorOptions): boolean;
+  /** What the guest has written to a disk: offsets and bytes, ascending. */
+  diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]>;
+  inspect(): Inspect;
+
+  // --- the outside -----------------------------------------------------------------------------------------------
+  /** Bytes typed on the serial console; they reach the guest at the next slice. */
+  consoleInput(bytes: Uint8Array): void;
+  /** Receives what the guest writes to the serial console. */
+  onConsole: (bytes: Uint8Array) => void;
+  subscribe(listener: (event: import('./base/trace.ts').TraceEvent) => void): () => void;
+
+  // --- state -----------------------------------------------------------------------------------------------------
+  /** Hash of RAM, VP state and every device, 16 hex digits. */
+  stateHash(): string;
+  snapshot(): Snapshot;
+  restore(snapshot: Snapshot): void;
+}
+
+/** A whole machine at one instant. Opaque; in memory; pages are shared with older snapshots where unchanged. */
+export interface Snapshot {
+  readonly instructions: number;
+}

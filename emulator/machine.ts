@@ -1,0 +1,577 @@
+/**
+ * The machine: builds every part from a configuration, wires them, and runs them. The only place that knows all parts.
+ */
+import { Clock } from './base/clock.ts';
+import { Trace, type TraceEvent } from './base/trace.ts';
+import { type BootInfo, EFI_RUNTIME_CALL, EfiRuntime, prepareBoot } from './boot/index.ts';
+import { ConfigError, type DiskConfig, type MachineConfig } from './config.ts';
+import { Cpu, type CpuExit } from './cpu/cpu.ts';
+import { BELOW_RAM } from './cpu/layout.ts';
+import type { Feature } from './cpu/features.ts';
+import { MODELS } from './cpu/models.ts';
+import type { CpuPorts } from './cpu/ports.ts';
+import { Registers } from './cpu/registers.ts';
+import { cellOf, refresh } from './cpu/sysregs.ts';
+import { OFF, VP, WAITING_WFI } from './cpu/vp-state.ts';
+import { HYPERV_UID, VENDOR_HYP_UID } from './hyperv/discovery.ts';
+import { HYPERV_SMCCC_FUNCTION } from './hyperv/hypercalls/router.ts';
+import { Partition } from './hyperv/partition.ts';
+import type {
+  DiskError,
+  DiskErrorOptions,
+  Exit,
+  HyperVRegisterInfo,
+  Inspect,
+  Machine,
+  RegisterInfo,
+  Snapshot,
+  Until,
+  VmbusInfo,
+} from './index.ts';
+import { Bus } from './memory/bus.ts';
+import { PAGE, Ram } from './memory/ram.ts';
+import { COM1, COM2, GICD, GICD_BY_TREE, MAX_RAM, MAX_VPS, RTC } from './platform/addresses.ts';
+import { GenericTimer } from './platform/generic-timer.ts';
+import { GicV3 } from './platform/gic-v3.ts';
+import { Pmu } from './platform/pmu.ts';
+import { Pl011 } from './platform/pl011.ts';
+import { Pl031 } from './platform/pl031.ts';
+import { psciRows } from './platform/psci.ts';
+import { NOT_SUPPORTED, SMCCC_ROWS, Smccc, type SmcccEffect, type SmcccRow } from './platform/smccc.ts';
+import { Hash, RamHistory, type RamSnapshot, assign, capture, hashRam } from './snapshot.ts';
+import { Vmbus } from './vmbus/connection.ts';
+
+/** x0 of a hypercall through HVC #0 (reference §2.1). */
+const HYPERCALL_SMCCC = BigInt(HYPERV_SMCCC_FUNCTION);
+
+/** Frequency of CNTVCT_EL0 in Hz: Azure's Ampere Altra (reference §5.2); above the 10 MHz that the reference TSC page needs. */
+export const COUNTER_FREQUENCY = 25_000_000;
+
+const CNTKCTL = cellOf('CNTKCTL_EL1');
+const eventStreamAlarm = (vp: number): string => `event-stream-${vp}`;
+
+interface MachineSnapshot extends Snapshot {
+  readonly ram: RamSnapshot;
+  readonly vps: readonly Uint8Array[];
+  readonly state: Record<string, unknown>;
+}
+
+/** What the loop itself has to remember. */
+interface LoopState {
+  /** VP whose turn it is, and the instructions left of that turn. */
+  current: number;
+  turn: number;
+  /** Instructions each VP has retired. */
+  retired: number[];
+  /** Console bytes typed outside, each with the instruction count at which the guest got it: the input log. */
+  inputLog: { instructions: number; bytes: Uint8Array }[];
+}
+
+export function createMachine(config: MachineConfig): Machine & { readonly boot: BootInfo } {
+  return new HyperVMachine(config);
+}
+
+class HyperVMachine implements Machine {
+  readonly boot: BootInfo;
+  readonly vpCount: number;
+  onConsole: (bytes: Uint8Array) => void = () => {};
+
+  readonly #trace = new Trace();
+  readonly #clock = new Clock();
+  readonly #ram: Ram;
+  readonly #cpu: Cpu;
+  readonly #gic: GicV3;
+  readonly #timer: GenericTimer;
+  readonly #pmu: Pmu;
+  readonly #console: Pl011;
+  readonly #partition: Partition;
+  readonly #vmbus: Vmbus;
+  readonly #registers: Registers;
+  readonly #smccc: Smccc;
+  readonly #history: RamHistory;
+  readonly #quantum: number;
+  readonly #loop: LoopState = { current: 0, turn: 0, retired: [], inputLog: [] };
+  /** State of every part by name: what snapshots, the hash and inspect go over. */
+  readonly #state: Record<string, object>;
+  /** Typed outside since the last slice. */
+  #typed: Uint8Array[] = [];
+  /** Written by the guest in this slice. */
+  #written: number[] = [];
+  #onByte: Until['console'];
+  /** VPs that do not stop again where they have stopped: until they have run. */
+  readonly #resuming = new Set<number>();
+  /** Set by a part inside a slice; the loop returns it at the next instruction boundary. */
+  #ending: Exit | undefined;
+
+  constructor(config: MachineConfig) {
+    if (!Number.isInteger(config.memory) || config.memory < 64 || config.memory > MAX_RAM >>> 20)
+      throw new ConfigError(`memory must be 64 to ${MAX_RAM >>> 20} MiB, not ${config.memory}`);
+    if (!Number.isInteger(config.cpus) || config.cpus < 1 || config.cpus > MAX_VPS)
+      throw new ConfigError(`cpus must be 1 to ${MAX_VPS}, not ${config.cpus}`);
+    if (!Number.isInteger(config.quantum) || config.quantum < 1)
+      throw new ConfigError(`quantum must be at least 1 instruction, not ${config.quantum}`);
+    const model = MODELS[config.cpu];
+    if (!model) throw new ConfigError(`cpu "${config.cpu}" is not a model: ${Object.keys(MODELS).join(', ')}`);
+    this.vpCount = config.cpus;
+    this.#quantum = config.quantum;
+    this.#loop.retired = new Array<number>(config.cpus).fill(0);
+    const clock = this.#clock;
+    const trace = this.#trace;
+    this.#ram = new Ram(config.memory << 20, BELOW_RAM);
+    const bus = new Bus(this.#ram, trace);
+    this.#history = new RamHistory(this.#ram);
+
+    const gic = new GicV3({
+      vpCount: config.cpus,
+      distributor: config.boot === 'device-tree' ? GICD_BY_TREE : GICD,
+      setIrq: (vp, irq, fiq) => this.#setLines(vp, irq, fiq),
+      trace,
+    });
+    this.#gic = gic;
+    const timer = new GenericTimer({ vpCount: config.cpus, clock, interrupts: gic, frequency: COUNTER_FREQUENCY });
+    this.#timer = timer;
+    for (let vp = 0; vp < config.cpus; vp++) clock.on(eventStreamAlarm(vp), () => this.#cpu.sendEvent(vp));
+    const features: ReadonlySet<Feature> = new Set(model.features);
+    const version = features.has('PMUv3p5') ? 6 : features.has('PMUv3p4') ? 5 : features.has('PMUv3p1') ? 4 : 1;
+    this.#pmu = new Pmu({ vpCount: config.cpus, version, interrupts: gic });
+    const ports: CpuPorts = {
+      bus,
+      clock,
+      trace,
+      features,
+      model: config.cpu,
+      vpCount: config.cpus,
+      gic,
+      timer,
+      counterPeriod: timer.period,
+      pmu: this.#pmu,
+      seed: config.seed,
+    };
+    this.#cpu = new Cpu(ports, undefined, { engine: config.engine, threshold: config.threshold });
+    this.#console = new Pl011({ name: 'COM1', ...COM1, interrupts: gic, clock, output: (byte) => this.#write(byte) });
+    const com2 = new Pl011({ name: 'COM2', ...COM2, interrupts: gic, clock, output: () => {} });
+    const rtc = new Pl031({ name: 'RTC', ...RTC, interrupts: gic, clock, startTime: config.startTime });
+    for (const r of [...gic.regions, this.#console.region, com2.region, rtc.region]) bus.map(r);
+
+    const cpu = this.#cpu;
+    const registers = new Registers({ ports, tlb: cpu }, ports.features, (vp) => {
+      refresh(vp);
+      cpu.stateChanged();
+    });
+    this.#registers = registers;
+    this.#partition = new Partition({
+      ram: this.#ram,
+      clock,
+      trace,
+      interrupts: gic,
+      registers: {
+        read: (vp, name) => registers.read(cpu.vps[vp], name),
+        write: (vp, name, value) => registers.write(cpu.vps[vp], name, value),
+      },
+      vpCount: config.cpus,
+      counterFrequency: COUNTER_FREQUENCY,
+      counter: () => timer.counter(),
+      flushTlb: () => cpu.flushAll(),
+      // One instruction is one nanosecond (clock.ts).
+      runtime: (vp) => this.#loop.retired[vp],
+    });
+    this.#vmbus = new Vmbus(this.#partition, { startTime: config.startTime, disks: config.disks });
+    const efi = new EfiRuntime(() => config.startTime + clock.now / 1e6);
+    const uid: SmcccRow = {
+      id: VENDOR_HYP_UID,
+      name: 'VENDOR_HYP_UID',
+      call: ({ registers }) => {
+        for (let n = 1; n < 4; n++) registers.setX(n, HYPERV_UID[n]);
+        return HYPERV_UID[0];
+      },
+    };
+    const efiRows = Object.entries(EFI_RUNTIME_CALL).map(
+      ([name, id]): SmcccRow => ({
+        id,
+        name: `EFI ${name}`,
+        call: ({ registers }) => {
+          const answer = efi.call(id, registers.x(1), registers.x(2));
+          if (!answer) return NOT_SUPPORTED;
+          registers.setX(1, answer[1]);
+          registers.setX(2, answer[2]);
+          return answer[0];
+        },
+      }),
+    );
+    const psci = psciRows({
+      vpCount: config.cpus,
+      isOn: (vp) => cpu.vps[vp].u32(VP.RUN_STATE) !== OFF,
+      isMemory: (gpa) => gpa < BigInt(this.#ram.size),
+    });
+    this.#smccc = new Smccc([...SMCCC_ROWS, ...psci, uid, ...efiRows], trace);
+
+    this.boot = prepareBoot(config, this.#ram);
+    for (let vp = 0; vp < config.cpus; vp++) {
+      cpu.reset(vp, vp === 0 ? BigInt(this.boot.pc) : 0n);
+      if (vp > 0) cpu.vps[vp].setU32(VP.RUN_STATE, OFF);
+    }
+    this.boot.x.forEach((v, n) => {
+      cpu.vps[0].setX(n, BigInt(v));
+    });
+
+    this.#state = {
+      clock: clock.state,
+      loop: this.#loop,
+      gic: gic.state,
+      timer: timer.state,
+      pmu: this.#pmu.state,
+      com1: this.#console.state,
+      com2: com2.state,
+      rtc: rtc.state,
+      efi: efi.state,
+      hyperv: this.#partition.state,
+      vmbus: this.#vmbus.state,
+    };
+  }
+
+  translatorStatistics() {
+    const t = this.#cpu.translator;
+    return t && { ...t.statistics, executed: t.executed, left: t.left };
+  }
+  set translatorClock(f: () => number) {
+    if (this.#cpu.translator) this.#cpu.translator.clock = f;
+  }
+
+  get instructions(): number {
+    return this.#clock.state.instructions;
+  }
+  get now(): number {
+    return this.#clock.now;
+  }
+  get ramSize(): number {
+    return this.#ram.size;
+  }
+
+  // --- the run loop ----------------------------------------------------------------------------------------------
+
+  run(until: Until): Exit {
+    const clock = this.#clock;
+    const end = until.instructions === undefined ? Number.POSITIVE_INFINITY : clock.state.instructions + until.instructions;
+    const endTime = until.nanoseconds === undefined ? Number.POSITIVE_INFINITY : clock.now + until.nanoseconds;
+    this.#takeInput();
+    this.#onByte = until.console;
+    if (until.resumeVp !== undefined) this.#resuming.add(until.resumeVp);
+    let exit: Exit | undefined;
+    while (exit === undefined) {
+      clock.fireDue();
+      if (this.#ending) {
+        exit = this.#ending;
+        this.#ending = undefined;
+        break;
+      }
+      if (clock.state.instructions >= end || clock.now >= endTime) {
+        exit = { kind: 'limit' };
+        break;
+      }
+      const vp = this.#pick(until.stepVp);
+      if (vp < 0) {
+        if (until.stepVp !== undefined && this.vpState(until.stepVp) === 'off') {
+          exit = { kind: 'halted' };
+          break;
+        }
+        // Everybody waits: time moves to what wakes somebody.
+        if (clock.nextDue === Number.POSITIVE_INFINITY && endTime === Number.POSITIVE_INFINITY) exit = { kind: 'halted' };
+        else clock.skipTo(Math.min(clock.nextDue, endTime));
+        continue;
+      }
+      const step = until.stepVp !== undefined;
+      // Turns are for several.
+      const alone = this.vpCount === 1;
+      const budget = Math.min(
+        end - clock.state.instructions,
+        clock.nextDue - clock.now,
+        endTime - clock.now,
+        step ? 1 : alone ? Number.POSITIVE_INFINITY : this.#loop.turn,
+      );
+      const before = clock.state.instructions;
+      const resume = this.#resuming.has(vp);
+      const out = this.#cpu.run(vp, budget, { resume });
+      // What a hypercall reads of the VP's run time is what it was before the call, however the run was cut.
+      const reached = clock.state.instructions;
+      this.#loop.retired[vp] += reached - before;
+      exit = this.#after(vp, out, until, resume && reached === before);
+      this.#loop.retired[vp] += clock.state.instructions - reached;
+      const ran = clock.state.instructions - before;
+      if (ran > 0) this.#resuming.delete(vp);
+      if (!step && !alone) this.#loop.turn -= ran;
+      if (step && ran > 0 && exit === undefined) exit = this.#ending ?? { kind: 'step', vp };
+    }
+    this.#flushConsole();
+    return exit;
+  }
+
+  /** The VP to run now: the current one while its turn lasts and it is awake, else the next awake one; -1 if all wait. */
+  #pick(only: number | undefined): number {
+    const loop = this.#loop;
+    const cpu = this.#cpu;
+    if (only !== undefined) return cpu.isAwake(only) ? only : -1;
+    if (loop.turn > 0 && cpu.isAwake(loop.current)) return loop.current;
+    for (let i = 1; i <= this.vpCount; i++) {
+      const vp = (loop.current + i) % this.vpCount;
+      if (!cpu.isAwake(vp)) continue;
+      loop.current = vp;
+      loop.turn = this.#quantum;
+      cpu.setYields(
+        vp,
+        cpu.vps.some((other) => other.index !== vp && cpu.isAwake(other.index)),
+      );
+      return vp;
+    }
+    return -1;
+  }
+
+  /** Deals with what ended a run of the CPU. A result ends the slice. */
+  #after(vp: number, out: CpuExit, until: Until, resumed: boolean): Exit | undefined {
+    switch (out.kind) {
+      case 'budget':
+      case 'alarm':
+      case 'wfi':
+        return undefined;
+      case 'wfe': {
+        const event = this.#timer.nextEvent(this.#cpu.vps[vp].u32(CNTKCTL));
+        if (event < Number.POSITIVE_INFINITY) this.#clock.set(eventStreamAlarm(vp), event);
+        return undefined;
+      }
+      case 'yield':
+        // Whoever spins waits for another VP.
+        this.#loop.turn = 0;
+        return undefined;
+      case 'breakpoint':
+        return { kind: 'breakpoint', vp, pc: this.#cpu.vps[vp].pc };
+      case 'watchpoint':
+        return { kind: 'watchpoint', vp, pc: out.pc, address: out.address, access: out.access };
+      case 'hvc':
+      case 'smc':
+        return this.#call(vp, out.kind, out.imm, until, resumed);
+      case 'exception':
+        throw new Error(`VP ${vp}: nobody asked to see exceptions`);
+    }
+  }
+
+  /** HVC and SMC: hypercalls by either conduit, else PSCI and SMCCC. PC is at the instruction. */
+  #call(vp: number, conduit: 'hvc' | 'smc', imm: number, until: Until, resumed: boolean): Exit | undefined {
+    const state = this.#cpu.vps[vp];
+    const hypercall = conduit === 'hvc' && (imm === 1 || (imm === 0 && (state.x(0) & 0xffffffffn) === HYPERCALL_SMCCC));
+    if (!hypercall) {
+      if (imm !== 0) {
+        this.#cpu.refuse(vp);
+        return undefined;
+      }
+      const pc = state.pc;
+      this.#cpu.retireAndAdvance(vp);
+      const effect = this.#smccc.call(vp, state, conduit, pc);
+      if (effect) this.#power(vp, effect);
+      return undefined;
+    }
+    const info = this.#partition.router.decode(vp, imm === 1 ? 'raw' : 'smccc', state, state.pc, state.x(30));
+    if (!resumed && until.hypercall?.(info)) return { kind: 'hypercall', vp, call: info };
+    this.#cpu.retireAndAdvance(vp);
+    const done = this.#partition.router.execute(info, state);
+    const crash = this.#partition.takeCrash();
+    if (crash) this.#ending = { kind: 'crash', ...crash };
+    return until.hypercall?.(done) ? { kind: 'hypercall', vp, call: done } : undefined;
+  }
+
+  /** What PSCI asks for. */
+  #power(vp: number, effect: SmcccEffect): void {
+    const cpu = this.#cpu;
+    switch (effect.kind) {
+      case 'cpu-on':
+        cpu.reset(effect.vp, effect.entry);
+        cpu.setYields(vp, true);
+        cpu.vps[effect.vp].setX(0, effect.context);
+        this.#timer.reset(effect.vp);
+        this.#pmu.reset(effect.vp);
+        this.#gic.resetCpu(effect.vp);
+        return;
+      case 'cpu-off':
+        cpu.vps[vp].setU32(VP.RUN_STATE, OFF);
+        return;
+      case 'suspend':
+        cpu.vps[vp].setU32(VP.RUN_STATE, WAITING_WFI);
+        return;
+      case 'power-off':
+      case 'reset':
+        this.#ending = { kind: effect.kind };
+    }
+  }
+
+  #setLines(vp: number, irq: boolean, fiq: boolean): void {
+    this.#cpu.setIrq(vp, irq);
+    this.#cpu.setFiq(vp, fiq);
+    // Somebody who slept may be awake now.
+    const { current } = this.#loop;
+    if ((irq || fiq) && vp !== current) this.#cpu.setYields(current, true);
+  }
+
+  // --- console ---------------------------------------------------------------------------------------------------
+
+  #write(byte: number): void {
+    this.#written.push(byte);
+    if (!this.#onByte?.(byte)) return;
+    this.#ending = { kind: 'console' };
+    this.#cpu.stop();
+  }
+
+  consoleInput(bytes: Uint8Array): void {
+    this.#typed.push(bytes.slice());
+  }
+
+  /** Input enters between slices only, stamped with the instruction count. */
+  #takeInput(): void {
+    for (const bytes of this.#typed) {
+      this.#loop.inputLog.push({ instructions: this.#clock.state.instructions, bytes });
+      this.#console.input(bytes);
+    }
+    this.#typed = [];
+  }
+
+  #flushConsole(): void {
+    if (!this.#written.length) return;
+    const bytes = Uint8Array.from(this.#written);
+    this.#written = [];
+    this.onConsole(bytes);
+  }
+
+  subscribe(listener: (event: TraceEvent) => void): () => void {
+    return this.#trace.subscribe(listener);
+  }
+
+  // --- debugger --------------------------------------------------------------------------------------------------
+
+  setBreakpoint(address: bigint): void {
+    this.#cpu.setBreakpoint(address);
+  }
+  clearBreakpoint(address: bigint): void {
+    this.#cpu.clearBreakpoint(address);
+  }
+  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw'): void {
+    this.#cpu.setWatchpoint(address, size, access);
+  }
+  clearWatchpoint(address: bigint, size: number): void {
+    this.#cpu.clearWatchpoint(address, size);
+  }
+  vpState(vp: number): 'running' | 'waiting' | 'off' {
+    const state = this.#cpu.vps[vp].u32(VP.RUN_STATE);
+    return state === OFF ? 'off' : this.#cpu.isAwake(vp) ? 'running' : 'waiting';
+  }
+  registers(): readonly RegisterInfo[] {
+    return this.#registers.list;
+  }
+  readRegister(vp: number, name: string): bigint | undefined {
+    return this.#registers.read(this.#cpu.vps[vp], name);
+  }
+  writeRegister(vp: number, name: string, value: bigint): boolean {
+    return this.#registers.write(this.#cpu.vps[vp], name, value);
+  }
+  translate(vp: number, address: bigint): number | undefined {
+    return this.#cpu.translateForDebugger(vp, address);
+  }
+  /** Calls `piece` for each page of [address, address + length); false when one is not RAM. */
+  #pages(vp: number, address: bigint, length: number, piece: (gpa: number, at: number, size: number) => void): boolean {
+    for (let at = 0; at < length; ) {
+      const va = BigInt.asUintN(64, address + BigInt(at));
+      const size = Math.min(length - at, PAGE - Number(va & BigInt(PAGE - 1)));
+      const gpa = this.translate(vp, va);
+      if (gpa === undefined || !this.#ram.contains(gpa, size)) return false;
+      piece(gpa, at, size);
+      at += size;
+    }
+    return true;
+  }
+  readVirtual(vp: number, address: bigint, length: number): Uint8Array | undefined {
+    const out = new Uint8Array(length);
+    const whole = this.#pages(vp, address, length, (gpa, at, size) => out.set(this.#ram.bytes.subarray(gpa, gpa + size), at));
+    return whole ? out : undefined;
+  }
+  writeVirtual(vp: number, address: bigint, data: Uint8Array): boolean {
+    // All or nothing: look before writing.
+    if (!this.#pages(vp, address, data.length, () => {})) return false;
+    return this.#pages(vp, address, data.length, (gpa, at, size) => this.#ram.write(gpa, data.subarray(at, at + size)));
+  }
+  readPhysical(gpa: number, length: number): Uint8Array | undefined {
+    return this.#ram.contains(gpa, length) ? this.#ram.read(gpa, length) : undefined;
+  }
+  writePhysical(gpa: number, data: Uint8Array): boolean {
+    if (!this.#ram.contains(gpa, data.length)) return false;
+    this.#ram.write(gpa, data);
+    return true;
+  }
+
+  // --- Hyper-V ---------------------------------------------------------------------------------------------------
+
+  hypervRegisters(): readonly HyperVRegisterInfo[] {
+    return this.#partition.registers();
+  }
+  readHypervRegister(vp: number, name: string): bigint | undefined {
+    return this.#partition.readRegister(vp, name);
+  }
+  writeHypervRegister(vp: number, name: string, value: bigint): boolean {
+    return this.#partition.writeRegister(vp, name, value);
+  }
+  vmbus(): VmbusInfo {
+    return this.#vmbus.info();
+  }
+  requestShutdown(restart: boolean): boolean {
+    return this.#vmbus.requestShutdown(restart);
+  }
+  sendKey(makeCode: number, released: boolean, extended: boolean): boolean {
+    return this.#vmbus.sendKey(makeCode, released, extended);
+  }
+  attachDisk(disk: DiskConfig): number {
+    return this.#vmbus.scsi.attach(disk);
+  }
+  detachDisk(name: string): boolean {
+    return this.#vmbus.scsi.detach(name);
+  }
+  failDisk(name: string, error: DiskError, options?: DiskErrorOptions): boolean {
+    return this.#vmbus.scsi.inject(name, error, options);
+  }
+  diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]> {
+    return this.#vmbus.scsi.written(name);
+  }
+  inspect(): Inspect {
+    return capture(this.#state) as Inspect;
+  }
+
+  // --- state -----------------------------------------------------------------------------------------------------
+
+  stateHash(): string {
+    const hash = new Hash();
+    hashRam(hash, this.#ram);
+    for (const vp of this.#cpu.vps) hash.plain(vp.architecturalBytes());
+    hash.plain(this.#state);
+    return hash.digest();
+  }
+
+  snapshot(): Snapshot {
+    // A TLB may hold what the guest's tables no longer say, until its maintenance: this run, too, goes on with empty ones.
+    this.#cpu.flushAll();
+    const snapshot: MachineSnapshot = {
+      instructions: this.instructions,
+      ram: this.#history.take(),
+      vps: this.#cpu.vps.map((vp) => vp.bytes.slice()),
+      state: capture(this.#state) as Record<string, unknown>,
+    };
+    return snapshot;
+  }
+
+  restore(snapshot: Snapshot): void {
+    const s = snapshot as MachineSnapshot;
+    this.#history.restore(s.ram);
+    this.#cpu.vps.forEach((vp, i) => {
+      vp.bytes.set(s.vps[i]);
+    });
+    assign(this.#state, s.state);
+    this.#gic.refresh();
+    this.#cpu.stateChanged();
+    this.#ending = undefined;
+    this.#resuming.clear();
+    this.#typed = [];
+  }
+}

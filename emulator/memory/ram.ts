@@ -1,0 +1,98 @@
+/**
+ * Guest RAM. It lives inside one WebAssembly.Memory, so that generated code reads and writes it with plain wasm loads and
+ * stores; below it lie the CPU's own tables. GPA 0 is the first byte of RAM.
+ *
+ * Every 4 KiB page has flags. Generated code may write a page directly only while `DIRTY` is set and `CODE` and `MARKED`
+ * are not: the TLB refill looks here, so that snapshots, decoded code and monitors cost nothing elsewhere.
+ */
+export const PAGE = 4096;
+export const PAGE_SHIFT = 12;
+
+/** Written since the last `clean()` (a snapshot was taken). */
+export const DIRTY = 1;
+/** Decoded instruction records exist for this page: a write must drop them first. */
+export const CODE = 2;
+/** Written at some time before the last `clean()`: DIRTY | TOUCHED pages are all that may differ from zero. */
+export const TOUCHED = 4;
+/** The exclusive monitor of a VP that does not run lies here: a write takes it away. */
+export const MARKED = 8;
+/** Generated code of some VP may write here without being noticed: what is not set has no write permission to be dropped. */
+export const WRITABLE = 16;
+
+export class Ram {
+  readonly memory: WebAssembly.Memory;
+  /** Offset of GPA 0 in `memory`. */
+  readonly base: number;
+  /** Bytes of RAM. */
+  readonly size: number;
+  /** RAM alone: index = GPA. */
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** One byte of flags per page. */
+  readonly flags: Uint8Array;
+  /** The CPU's hook: records of this page must go, and cached write permission with them. */
+  onCodeWrite: (page: number) => void = () => {};
+  /** The CPU's hook: somebody other than a VP writes. */
+  onHostWrite: () => void = () => {};
+  /** The CPU's hook: a page with `MARKED` is written. */
+  onMarkedWrite: (page: number) => void = () => {};
+  /** The CPU's hook: cached write permission must go (flags changed). */
+  onProtect: () => void = () => {};
+
+  /** `below`: bytes reserved under RAM for the CPU's tables (a multiple of 64 KiB). */
+  constructor(size: number, below: number) {
+    this.size = size;
+    this.base = below;
+    this.memory = new WebAssembly.Memory({ initial: Math.ceil((below + size) / 65536) });
+    this.bytes = new Uint8Array(this.memory.buffer, below, size);
+    this.view = new DataView(this.memory.buffer, below, size);
+    this.flags = new Uint8Array(size / PAGE);
+  }
+
+  /** True when [gpa, gpa + length) is RAM. */
+  contains(gpa: number, length = 1): boolean {
+    return gpa >= 0 && length >= 0 && gpa + length <= this.size;
+  }
+
+  /** A copy of `length` bytes at `gpa`, which must be RAM (`contains`). */
+  read(gpa: number, length: number): Uint8Array {
+    if (!this.contains(gpa, length)) throw new RangeError(`RAM read at 0x${gpa.toString(16)}, ${length} bytes`);
+    return this.bytes.slice(gpa, gpa + length);
+  }
+
+  /** Writes `data` at `gpa`, which must be RAM. */
+  write(gpa: number, data: Uint8Array): void {
+    this.touch(gpa, data.length);
+    this.bytes.set(data, gpa);
+  }
+
+  /**
+   * Must be called before (or right after, in the same host step) anything but generated code writes [gpa, gpa + length) through
+   * `bytes` or `view`. `byVp`: the write is the running VP's own.
+   */
+  touch(gpa: number, length: number, byVp = false): void {
+    if (!this.contains(gpa, length)) throw new RangeError(`RAM write at 0x${gpa.toString(16)}, ${length} bytes`);
+    if (length === 0) return;
+    if (!byVp) this.onHostWrite();
+    const last = (gpa + length - 1) >>> PAGE_SHIFT;
+    for (let page = gpa >>> PAGE_SHIFT; page <= last; page++) {
+      const f = this.flags[page];
+      if (f & CODE) this.onCodeWrite(page);
+      if (f & MARKED) this.onMarkedWrite(page);
+      this.flags[page] |= DIRTY;
+    }
+  }
+
+  /** Pages with `DIRTY` set, ascending. */
+  dirtyPages(): number[] {
+    const out: number[] = [];
+    for (let i = 0; i < this.flags.length; i++) if (this.flags[i] & DIRTY) out.push(i);
+    return out;
+  }
+
+  /** Forgets which pages were written; the next write to each is noticed again. */
+  clean(): void {
+    for (let i = 0; i < this.flags.length; i++) if (this.flags[i] & DIRTY) this.flags[i] = (this.flags[i] & ~DIRTY) | TOUCHED;
+    this.onProtect();
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * One channel: offer, open and close, rings and signals (reference hyperv-arm64.md §8.8 to §8.11). A channel belongs to one
+ * device and keeps its relid for the machine's life.
+ */
+import type { HypervisorHost } from '../hyperv/host.ts';
+import type { ChannelInfo } from '../index.ts';
+import type { Device, DeviceChannel, OutgoingPacket } from './device.ts';
+import { EVENT_CONNECTION_BASE, PACKET, packetName } from './protocol.ts';
+import { Ring } from './ring.ts';
+
+export interface ChannelState {
+  /** closed while not offered; then offered, open, closed, rescinded. */
+  state: 'unoffered' | 'offered' | 'open' | 'closed' | 'rescinded';
+  openId: number;
+  ringGpadl: number;
+  /** Pages of both rings, and where the second begins. */
+  pages: number[];
+  downstream: number;
+  targetVp: number;
+  /** Packets that wait for room in the guest's ring. */
+  outgoing: QueuedPacket[];
+  /** What is wrong with the rings; the channel is dead until it is opened again. */
+  fault: string;
+  signalsFromGuest: number;
+  signalsToGuest: number;
+  packetsFromGuest: number;
+  packetsToGuest: number;
+}
+
+type QueuedPacket = Required<OutgoingPacket>;
+
+/** A guest that lets this many packets wait has stopped reading. */
+const MAX_QUEUED = 64;
+/** The guest handles our OPEN_RESULT before it finds packets: it looks at event flags first (reference §6.5, §12, 36). */
+const OPEN_DELAY_NS = 1_000_000;
+
+export const newChannel = (): ChannelState => ({
+  state: 'unoffered',
+  openId: 0,
+  ringGpadl: 0,
+  pages: [],
+  downstream: 0,
+  targetVp: 0,
+  outgoing: [],
+  fault: '',
+  signalsFromGuest: 0,
+  signalsToGuest: 0,
+  packetsFromGuest: 0,
+  packetsToGuest: 0,
+});
+
+/** What a channel needs of the bus around it. */
+export interface ChannelBus {
+  /** Sets the channel's event flag. */
+  interrupt(vp: number, relid: number): boolean;
+  sibling(channel: Channel, index: number): Channel | undefined;
+  offerSubChannels(primary: Channel, count: number): void;
+  /** Offers a channel to a guest that has had its offers already. */
+  offerNow(channel: Channel): void;
+}
+
+export class Channel implements DeviceChannel {
+  readonly relid: number;
+  readonly index: number;
+  readonly state: ChannelState;
+  readonly device: Device;
+  readonly #host: HypervisorHost;
+  readonly #bus: ChannelBus;
+
+  /** A primary channel makes its device; sub-channel `index` belongs to one that is there. */
+  constructor(host: HypervisorHost, bus: ChannelBus, relid: number, device: Device | ((channel: Channel) => Device), index = 0) {
+    this.relid = relid;
+    this.index = index;
+    this.state = newChannel();
+    this.#host = host;
+    this.#bus = bus;
+    this.device = typeof device === 'function' ? device(this) : device;
+    host.clock.on(this.#alarm, () => this.device.onOpen(this));
+  }
+
+  get connectionId(): number {
+    return EVENT_CONNECTION_BASE + this.relid;
+  }
+
+  get open(): boolean {
+    return this.state.state === 'open' && this.state.fault === '';
+  }
+
+  /** The guest may open it now. */
+  offer(): void {
+    this.state.state = 'offered';
+    this.#told('offered');
+  }
+
+  /** Attaches to rings that the guest has prepared: `pages` of one GPADL, the second ring from page `downstream` on. */
+  attach(openId: number, ringGpadl: number, pages: readonly number[], downstream: number, targetVp: number): void {
+    Object.assign(this.state, { ...newChannel(), state: 'open', openId, ringGpadl, pages: pages.slice(), downstream, targetVp });
+    this.#told('open');
+    this.#host.clock.set(this.#alarm, this.#host.clock.now + OPEN_DELAY_NS);
+  }
+
+  /** Lets go of the rings. Guest memory is not touched afterwards. */
+  detach(next: 'closed' | 'rescinded' | 'unoffered'): void {
+    const { state } = this;
+    if (state.state === next) return;
+    const wasOpen = state.state === 'open';
+    state.state = next;
+    state.pages = [];
+    state.outgoing = [];
+    state.fault = '';
+    this.#told(next);
+    if (!wasOpen) return;
+    this.#host.clock.cancel(this.#alarm);
+    this.device.onClose(this);
+  }
+
+  /** The guest has signalled: look at both rings. */
+  onSignal(): void {
+    const { state } = this;
+    state.signalsFromGuest++;
+    if (!this.open) return;
+    this.#flush();
+    // With answers waiting, requests wait too: the guest signals again when it has made room.
+    if (this.open && state.outgoing.length === 0) this.#drain();
+  }
+
+  send(packet: OutgoingPacket): boolean {
+    if (!this.open) return false;
+    const { outgoing } = this.state;
+    const blocked = outgoing.length > 0;
+    // A completion answers a packet: how many there can be is the device's matter.
+    if (outgoing.length >= MAX_QUEUED && packet.type !== PACKET.completion) {
+      this.note(`the guest does not read: ${packet.what} dropped`);
+      return false;
+    }
+    outgoing.push({ type: PACKET.inBand, completionRequested: false, ...packet });
+    this.#flush();
+    // Requests that had to wait behind the answers.
+    if (blocked && this.open && outgoing.length === 0) this.#drain();
+    return this.open;
+  }
+
+  note(message: string): void {
+    this.#host.trace.emit({ kind: 'guest', part: `vmbus ${this.device.name}`, message });
+  }
+
+  sibling(index: number): Channel | undefined {
+    return this.#bus.sibling(this, index);
+  }
+
+  offerSubChannels(count: number): void {
+    this.#bus.offerSubChannels(this, count);
+  }
+
+  offerNow(): void {
+    this.#bus.offerNow(this);
+  }
+
+  info(): ChannelInfo {
+    const { state, device } = this;
+    const rings = this.open ? { outgoing: fill(this.#fromGuest()), incoming: fill(this.#toGuest()) } : {};
+    return {
+      relid: this.relid,
+      device: device.name,
+      interfaceType: device.offer.interfaceType,
+      instance: device.offer.instance,
+      state: state.fault === '' ? state.state : `${state.state}, broken: ${state.fault}`,
+      targetVp: state.targetVp,
+      connectionId: this.connectionId,
+      ...(state.state === 'open' ? { ringGpadl: state.ringGpadl } : {}),
+      signalsFromGuest: state.signalsFromGuest,
+      signalsToGuest: state.signalsToGuest,
+      packetsFromGuest: state.packetsFromGuest,
+      packetsToGuest: state.packetsToGuest,
+      ...rings,
+      details: this.index === 0 ? device.inspect() : { subChannel: this.index },
+    };
+  }
+
+  get #alarm(): string {
+    return `vmbus/open/${this.relid}`;
+  }
+
+  #fromGuest(): Ring {
+    return new Ring(this.#host.ram, this.state.pages, 0, this.state.downstream);
+  }
+  #toGuest(): Ring {
+    return new Ring(this.#host.ram, this.state.pages, this.state.downstream, this.state.pages.length - this.state.downstream);
+  }
+
+  /** Hands the guest's packets to the device. */
+  #drain(): void {
+    const ring = this.#fromGuest();
+    const wrong = ring.fault;
+    if (wrong) {
+      this.#broken(wrong);
+      return;
+    }
+    const before = ring.free;
+    while (this.open && this.state.outgoing.length === 0) {
+      const packet = ring.take();
+      if (packet === undefined) break;
+      if (typeof packet === 'string') {
+        this.#broken(packet);
+        return;
+      }
+      this.state.packetsFromGuest++;
+      if (this.#host.trace.on)
+        this.#packet('guest-to-host', this.device.describe?.(packet) ?? packetName(packet.type), packet.payload.length);
+      this.device.onPacket(packet, this);
+    }
+    if (!this.open || ring.fault) return;
+    const wanted = ring.pendingSendSize;
+    if (wanted !== 0 && before <= wanted && ring.free > wanted) this.#signal();
+  }
+
+  /** Writes what waits into the guest's ring, as far as it fits. */
+  #flush(): void {
+    const { outgoing } = this.state;
+    if (outgoing.length === 0) return;
+    const ring = this.#toGuest();
+    const wrong = ring.fault;
+    if (wrong) {
+      this.#broken(wrong);
+      return;
+    }
+    while (outgoing.length > 0) {
+      const { type, transactionId, completionRequested, payload, what } = outgoing[0];
+      const put = ring.put(type, transactionId, completionRequested, payload);
+      if (put === 'full' && Ring.sizeOf(payload) >= ring.size) {
+        this.note(`${what} does not fit into a ring of ${ring.size} bytes`);
+        outgoing.shift();
+        continue;
+      }
+      if (put === 'full') {
+        ring.pendingSendSize = Ring.sizeOf(payload);
+        return;
+      }
+      outgoing.shift();
+      this.state.packetsToGuest++;
+      this.#packet('host-to-guest', what, payload.length);
+      if (put === 'signal') this.#signal();
+    }
+    if (ring.pendingSendSize !== 0) ring.pendingSendSize = 0;
+  }
+
+  #signal(): void {
+    this.state.signalsToGuest++;
+    this.#bus.interrupt(this.state.targetVp, this.relid);
+  }
+
+  #broken(fault: string): void {
+    this.state.fault = fault;
+    this.state.outgoing = [];
+    this.#host.clock.cancel(this.#alarm);
+    this.device.onClose(this);
+    this.note(`broken ring: ${fault}`);
+  }
+
+  #told(what: string): void {
+    if (this.#host.trace.on) this.#host.trace.emit({ kind: 'vmbus-channel', relid: this.relid, device: this.device.name, what });
+  }
+
+  #packet(direction: 'guest-to-host' | 'host-to-guest', what: string, bytes: number): void {
+    if (this.#host.trace.on)
+      this.#host.trace.emit({ kind: 'vmbus-packet', relid: this.relid, device: this.device.name, direction, what, bytes });
+  }
+}
+
+/** A ring's header for people. */
+const fill = (ring: Ring): NonNullable<ChannelInfo['outgoing']> => ({
+  used: ring.fault ? 0 : ring.used,
+  size: ring.size,
+  read: ring.readIndex,
+  write: ring.writeIndex,
+  interruptMask: ring.interruptMask,
+  pendingSendSize: ring.pendingSendSize,
+});

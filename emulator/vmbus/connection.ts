@@ -1,0 +1,419 @@
+/**
+ * VMBus: `Vmbus` is what the machine sees, devices and channels wired to the partition's ports; `Connection` is the host's
+ * end of the control conversation: version, offers, GPADLs, opening and closing, unload (reference hyperv-arm64.md §8.1 to
+ * §8.7, §8.11). A message is handled by a function of its name; whatever else the guest posts is a trace line.
+ */
+import type { HypervisorHost } from '../hyperv/host.ts';
+import type { MessagePort, Partition } from '../hyperv/partition.ts';
+import { STATUS } from '../hyperv/tlfs.ts';
+import type { DiskConfig } from '../config.ts';
+import type { VmbusInfo } from '../index.ts';
+import { Channel, type ChannelBus, type ChannelState } from './channel.ts';
+import type { DeviceEnvironment } from './device.ts';
+import { DEVICES, type Devices } from './devices/index.ts';
+import { finish, type GpadlState, newGpadl, receive, ringPages } from './gpadl.ts';
+import {
+  CHANNEL_FLAG_NAMED_PIPE,
+  describeMessage,
+  EVENT_CONNECTION_BASE,
+  makeMessage,
+  MAX_RELID,
+  MESSAGES,
+  MESSAGE_CONNECTION_5_0,
+  MESSAGE_CONNECTIONS,
+  type MessageBody,
+  type MessageName,
+  messageName,
+  messageNameOf,
+  NT_CONNECTION_REFUSED,
+  NT_INSUFFICIENT_RESOURCES,
+  NT_INVALID_PARAMETER,
+  PIPE_MODE_MESSAGE,
+  readMessage,
+  tailOf,
+  VERSION_5_0,
+  VERSION_5_3,
+  VERSIONS,
+  versionText,
+  VMBUS_MESSAGE_TYPE,
+  VMBUS_SINT,
+} from './protocol.ts';
+
+export interface ConnectionState {
+  connected: boolean;
+  version: number;
+  /** The VP that gets our messages: the guest's connect VP. */
+  targetVp: number;
+  /** The guest has asked for offers: what comes later is offered when it comes. */
+  offered: boolean;
+  gpadls: GpadlState[];
+}
+
+export const newConnection = (): ConnectionState => ({ connected: false, version: 0, targetVp: 0, offered: false, gpadls: [] });
+
+/** Messages that may wait for the guest before it is asked to post later; the guest retries on that status. */
+const MAX_WAITING = 64;
+/** A guest that has more GPADLs than this is not using them. */
+const MAX_GPADLS = 1024;
+
+type Handlers = { [N in MessageName]?: (message: MessageBody<N>, payload: Uint8Array, vp: number) => void };
+
+export class Connection implements MessagePort {
+  readonly state: ConnectionState;
+  readonly #host: HypervisorHost;
+  readonly #partition: Partition;
+  readonly #channels: readonly Channel[];
+  readonly #handlers: Handlers;
+
+  constructor(partition: Partition, channels: readonly Channel[], state: ConnectionState) {
+    this.state = state;
+    this.#host = partition.host;
+    this.#partition = partition;
+    this.#channels = channels;
+    this.#handlers = {
+      InitiateContact: (m, _payload, vp) => this.#initiateContact(m, vp),
+      Unload: (_m, _payload, vp) => this.#unload(vp),
+      RequestOffers: () => this.#requestOffers(),
+      GpadlHeader: (m, payload) => this.#gpadlHeader(m, payload),
+      GpadlBody: (m, payload) => this.#gpadlBody(m, payload),
+      GpadlTeardown: (m) => this.#gpadlTeardown(m),
+      OpenChannel: (m) => this.#openChannel(m),
+      CloseChannel: (m) => this.#closeChannel(m),
+      RelIdReleased: (m) => this.#relidReleased(m),
+      ModifyChannel: (m) => this.#modifyChannel(m),
+      TlConnectRequest: (m) => {
+        const { EndpointId, ServiceId } = m;
+        this.#send('TlConnectResult', { EndpointId, ServiceId, Status: NT_CONNECTION_REFUSED });
+      },
+    };
+  }
+
+  post(vp: number, messageType: number, payload: Uint8Array): number {
+    if (messageType !== VMBUS_MESSAGE_TYPE) {
+      this.#note(`message of SynIC type ${messageType}`);
+      return STATUS.SUCCESS;
+    }
+    const name = messageName(payload);
+    const fresh = name === 'InitiateContact' || name === 'Unload';
+    if (!fresh && this.#partition.vps[this.state.targetVp].synic.queued(VMBUS_SINT) >= MAX_WAITING)
+      return STATUS.INSUFFICIENT_BUFFERS;
+    if (name === undefined) {
+      this.#note(`message of ${payload.length} bytes that is too short or unknown`);
+      return STATUS.SUCCESS;
+    }
+    this.#told('guest-to-host', name, payload);
+    const handler = this.#handlers[name] as ((message: unknown, payload: Uint8Array, vp: number) => void) | undefined;
+    const row = MESSAGES[name];
+    if (!fresh && !this.state.connected) this.#note(`${name} while not connected`);
+    else if (row.from !== 'guest' || !handler) this.#note(`${name}: no such request here`);
+    else if (!fresh && this.state.version < row.since) this.#note(`${name} with version ${versionText(this.state.version)}`);
+    else handler(readMessage(name, payload), payload, vp);
+    return STATUS.SUCCESS;
+  }
+
+  describe(messageType: number, payload: Uint8Array): Record<string, unknown> | undefined {
+    return messageType === VMBUS_MESSAGE_TYPE ? describeMessage(payload) : undefined;
+  }
+
+  /** Ends the conversation at once: channels let go of their rings, nothing more is sent. */
+  reset(): void {
+    for (const channel of this.#channels) channel.detach('unoffered');
+    for (const vp of this.#partition.vps) vp.synic.drop(VMBUS_SINT);
+    Object.assign(this.state, newConnection());
+  }
+
+  /** Takes a device away from the guest. False: it was not offered. */
+  rescind(channel: Channel): boolean {
+    const { state } = channel.state;
+    if (!this.state.connected || state === 'unoffered' || state === 'rescinded') return false;
+    this.#detach(channel, 'rescinded');
+    this.#send('RescindChannelOffer', { ChildRelId: channel.relid });
+    return true;
+  }
+
+  /** Offers a device that was not there before, if the guest is past its first offers. */
+  offerNow(channel: Channel): void {
+    if (this.state.offered && channel.state.state === 'unoffered') this.#offer(channel);
+  }
+
+  /** Offers sub-channels 1 to `count` of a device, as far as there are any that the guest does not have. */
+  offerSubChannels(primary: Channel, count: number): void {
+    for (const channel of this.#subChannels(primary))
+      if (channel.index <= count && channel.state.state === 'unoffered') this.#offer(channel);
+  }
+
+  // --- messages ----------------------------------------------------------------------------------------------------------------
+
+  #initiateContact(m: MessageBody<'InitiateContact'>, vp: number): void {
+    // A guest that connects anew (kexec, driver reload) has forgotten the old connection.
+    this.reset();
+    const version = m.VmbusVersionRequested;
+    const modern = version >= VERSION_5_0;
+    const sint = Number(m.InterruptPage & 0xffn);
+    const vtl = Number((m.InterruptPage >> 8n) & 0xffn);
+    const targetOk = m.TargetVp < this.#partition.vps.length;
+    this.state.targetVp = targetOk ? m.TargetVp : vp;
+    const supported = VERSIONS.includes(version) && targetOk && (!modern || (sint === VMBUS_SINT && vtl === 0));
+    if (!supported) {
+      if (VERSIONS.includes(version)) this.#note(`connection to VP ${m.TargetVp}, SINT ${sint}, VTL ${vtl} refused`);
+      this.#send('VersionResponse', { VersionSupported: 0 });
+      return;
+    }
+    this.state.connected = true;
+    this.state.version = version;
+    this.#send('VersionResponse', {
+      VersionSupported: 1,
+      SelectedVersionOrConnectionId: modern ? MESSAGE_CONNECTION_5_0 : version,
+    });
+  }
+
+  #unload(vp: number): void {
+    const target = this.state.connected ? this.state.targetVp : vp;
+    this.reset();
+    this.state.targetVp = target;
+    this.#send('UnloadResponse', {});
+  }
+
+  #requestOffers(): void {
+    this.state.offered = true;
+    for (const channel of this.#channels)
+      if (channel.index === 0 && channel.state.state === 'unoffered' && !channel.device.absent) this.#offer(channel);
+    this.#send('AllOffersDelivered', {});
+  }
+
+  #offer(channel: Channel): void {
+    const { offer } = channel.device;
+    const user = new Uint8Array(120);
+    if (offer.pipe) new DataView(user.buffer).setUint32(0, PIPE_MODE_MESSAGE, true);
+    channel.offer();
+    this.#send('OfferChannel', {
+      InterfaceType: offer.interfaceType,
+      InterfaceInstance: offer.instance,
+      ChannelFlags: offer.pipe ? CHANNEL_FLAG_NAMED_PIPE : 0,
+      UserDefined: user,
+      SubChannelIndex: channel.index,
+      ChildRelId: channel.relid,
+      IsDedicatedInterrupt: 1,
+      ConnectionId: channel.connectionId,
+    });
+  }
+
+  #gpadlHeader(m: MessageBody<'GpadlHeader'>, payload: Uint8Array): void {
+    const { gpadls } = this.state;
+    const failure = !this.#channel(m.ChildRelId, m) || this.#gpadl(m.Gpadl) ? NT_INVALID_PARAMETER : NT_INSUFFICIENT_RESOURCES;
+    if (failure === NT_INVALID_PARAMETER || gpadls.length >= MAX_GPADLS) {
+      this.#send('GpadlCreated', { ChildRelId: m.ChildRelId, Gpadl: m.Gpadl, CreationStatus: failure });
+      return;
+    }
+    const gpadl = newGpadl(m.Gpadl, m.ChildRelId, m.RangeCount, m.RangeBufferLength);
+    gpadls.push(gpadl);
+    this.#gpadlMore(gpadl, tailOf('GpadlHeader', payload));
+  }
+
+  #gpadlBody(m: MessageBody<'GpadlBody'>, payload: Uint8Array): void {
+    const gpadl = this.#gpadl(m.Gpadl);
+    if (!gpadl || gpadl.complete) this.#note(`body of GPADL 0x${m.Gpadl.toString(16)}, which expects none`);
+    else this.#gpadlMore(gpadl, tailOf('GpadlBody', payload));
+  }
+
+  #gpadlMore(gpadl: GpadlState, qwords: bigint[]): void {
+    if (!receive(gpadl, qwords)) return;
+    const ok = finish(gpadl, this.#host.ram);
+    if (!ok) {
+      this.#note(`GPADL 0x${gpadl.id.toString(16)} makes no sense or is not RAM`);
+      this.#forget(gpadl.id);
+    }
+    this.#send('GpadlCreated', { ChildRelId: gpadl.relid, Gpadl: gpadl.id, CreationStatus: ok ? 0 : NT_INVALID_PARAMETER });
+  }
+
+  #gpadlTeardown(m: MessageBody<'GpadlTeardown'>): void {
+    if (!this.#gpadl(m.Gpadl)) {
+      this.#note(`teardown of GPADL 0x${m.Gpadl.toString(16)}, which does not exist`);
+      return;
+    }
+    const user = this.#channels.find((c) => c.state.state === 'open' && c.state.ringGpadl === m.Gpadl);
+    if (user) {
+      // The guest gets its pages back whatever it forgot: nothing of ours may touch them after the answer.
+      this.#note(`teardown of the rings of open channel ${user.relid}`);
+      this.#detach(user, 'closed');
+    }
+    this.#forget(m.Gpadl);
+    this.#send('GpadlTorndown', { Gpadl: m.Gpadl });
+  }
+
+  #openChannel(m: MessageBody<'OpenChannel'>): void {
+    const channel = this.#channel(m.ChildRelId, m);
+    const gpadl = this.#gpadl(m.RingBufferGpadlHandle);
+    const pages = gpadl && gpadl.relid === m.ChildRelId ? ringPages(gpadl) : undefined;
+    const downstream = m.DownstreamRingBufferPageOffset;
+    // Each ring has its header and one page of data at least.
+    const fits = pages !== undefined && downstream >= 2 && pages.length - downstream >= 2;
+    const ready = channel?.state.state === 'offered' || channel?.state.state === 'closed';
+    const ok = channel && ready && fits && m.TargetVp < this.#partition.vps.length;
+    if (!ok) this.#note(`channel ${m.ChildRelId} cannot be opened: ${describe(ready, fits)}`);
+    this.#send('OpenChannelResult', { ChildRelId: m.ChildRelId, OpenId: m.OpenId, Status: ok ? 0 : NT_INVALID_PARAMETER });
+    if (ok) channel.attach(m.OpenId, m.RingBufferGpadlHandle, pages, downstream, m.TargetVp);
+  }
+
+  #closeChannel(m: MessageBody<'CloseChannel'>): void {
+    const channel = this.#channel(m.ChildRelId, m);
+    if (channel?.state.state === 'open') this.#detach(channel, 'closed');
+  }
+
+  #relidReleased(m: MessageBody<'RelIdReleased'>): void {
+    const channel = this.#channel(m.ChildRelId, m);
+    if (channel?.state.state === 'rescinded') channel.detach('unoffered');
+  }
+
+  #modifyChannel(m: MessageBody<'ModifyChannel'>): void {
+    const channel = this.#channel(m.ChildRelId, m);
+    const ok = channel?.state.state === 'open' && m.TargetVp < this.#partition.vps.length;
+    if (ok) channel.state.targetVp = m.TargetVp;
+    if (this.state.version >= VERSION_5_3)
+      this.#send('ModifyChannelResponse', { ChildRelId: m.ChildRelId, Status: ok ? 0 : NT_INVALID_PARAMETER });
+  }
+
+  // --- what they share -----------------------------------------------------------------------------------------------------------
+
+  /** An offered channel, or a trace line. */
+  #channel(relid: number, message: { MessageType: number }): Channel | undefined {
+    const channel = this.#channels.find((c) => c.relid === relid && c.state.state !== 'unoffered');
+    if (!channel) this.#note(`${messageNameOf(message.MessageType)} for channel ${relid}, which is not offered`);
+    return channel;
+  }
+
+  #subChannels(primary: Channel): Channel[] {
+    return this.#channels.filter((c) => c.device === primary.device && c.index > 0);
+  }
+
+  /** Lets go of a channel's rings. Sub-channels live only as long as their primary channel is open (§8.11). */
+  #detach(channel: Channel, next: 'closed' | 'rescinded'): void {
+    channel.detach(next);
+    if (channel.index === 0) for (const sub of this.#subChannels(channel)) this.rescind(sub);
+  }
+
+  #gpadl(id: number): GpadlState | undefined {
+    return this.state.gpadls.find((g) => g.id === id);
+  }
+
+  #forget(id: number): void {
+    this.state.gpadls = this.state.gpadls.filter((g) => g.id !== id);
+  }
+
+  #send<N extends MessageName>(name: N, body: Partial<MessageBody<N>>): void {
+    const payload = makeMessage(name, body);
+    this.#told('host-to-guest', name, payload);
+    this.#partition.deliverMessage(this.state.targetVp, VMBUS_SINT, VMBUS_MESSAGE_TYPE, payload);
+  }
+
+  #told(direction: 'guest-to-host' | 'host-to-guest', name: MessageName, payload: Uint8Array): void {
+    if (!this.#host.trace.on) return;
+    const { Message: _, ...fields } = describeMessage(payload);
+    this.#host.trace.emit({ kind: 'vmbus-message', direction, type: MESSAGES[name].type, name, fields });
+  }
+
+  #note(message: string): void {
+    this.#host.trace.emit({ kind: 'guest', part: 'vmbus', message });
+  }
+}
+
+const describe = (ready: boolean, fits: boolean): string =>
+  !ready ? 'it is not closed' : fits ? 'no such VP' : 'its GPADL does not hold two rings';
+
+export interface VmbusOptions {
+  /** Wall-clock time at power-on, ms since 1970. */
+  startTime: number;
+  /** On the SCSI controller, from LUN 0 on. */
+  disks?: readonly DiskConfig[];
+}
+
+export interface VmbusState {
+  connection: ConnectionState;
+  /** Channel n has relid n + 1. */
+  channels: ChannelState[];
+  /** Each device's own state, in the order of their primary channels. */
+  devices: object[];
+}
+
+export class Vmbus {
+  readonly state: VmbusState;
+  readonly #connection: Connection;
+  readonly #channels: readonly Channel[];
+  readonly #devices: Devices;
+
+  constructor(partition: Partition, options: VmbusOptions) {
+    const { host } = partition;
+    const environment: DeviceEnvironment = {
+      clock: host.clock,
+      ram: host.ram,
+      vpCount: host.vpCount,
+      referenceTime: () => partition.time.now(),
+      startTime: options.startTime,
+    };
+    const bus: ChannelBus = {
+      interrupt: (vp, relid) => partition.signalFlag(vp, VMBUS_SINT, relid),
+      sibling: ({ device }, index) => this.#channels.find((c) => c.device === device && c.index === index),
+      offerSubChannels: (primary, count) => this.#connection.offerSubChannels(primary, count),
+      offerNow: (channel) => this.#connection.offerNow(channel),
+    };
+    const devices: Record<string, unknown> = {};
+    const primaries = Object.entries(DEVICES).map(([name, factory], n) => {
+      const channel = new Channel(host, bus, n + 1, (c) => factory(c, environment));
+      devices[name] = channel.device;
+      return channel;
+    });
+    const subs = primaries.flatMap(({ device }) =>
+      Array.from({ length: device.subChannels ?? 0 }, (_, i) => ({ device, index: i + 1 })),
+    );
+    this.#channels = [...primaries, ...subs.map((s, n) => new Channel(host, bus, primaries.length + n + 1, s.device, s.index))];
+    this.#devices = devices as Devices;
+    const connection = newConnection();
+    this.#connection = new Connection(partition, this.#channels, connection);
+    this.state = {
+      connection,
+      channels: this.#channels.map((c) => c.state),
+      devices: primaries.map((c) => c.device.state),
+    };
+    for (const id of MESSAGE_CONNECTIONS) partition.connectMessagePort(id, this.#connection);
+    partition.connectEventPort(EVENT_CONNECTION_BASE, MAX_RELID + 1, (_vp, id, flag) => {
+      const channel = this.#channels[id - EVENT_CONNECTION_BASE - 1];
+      if (channel?.state.state !== 'open') return STATUS.INVALID_CONNECTION_ID;
+      if (flag !== 0) return STATUS.INVALID_PARAMETER;
+      channel.onSignal();
+      return STATUS.SUCCESS;
+    });
+    partition.onOsStart(() => this.#connection.reset());
+    for (const disk of options.disks ?? []) this.#devices.scsi.attach(disk);
+  }
+
+  /** What a person wants to know: connection, and the channels that the guest has been offered. */
+  info(): VmbusInfo {
+    const { connection } = this.state;
+    return {
+      state: connection.connected ? 'connected' : 'disconnected',
+      ...(connection.connected ? { version: versionText(connection.version), connectVp: connection.targetVp } : {}),
+      channels: this.#channels.filter((c) => c.state.state !== 'unoffered').map((c) => c.info()),
+    };
+  }
+
+  /** Asks the guest to shut down or restart. False: it has no shutdown service running. */
+  requestShutdown(restart: boolean): boolean {
+    return this.#devices.shutdown.request(restart);
+  }
+
+  /** Presses or releases a key by its set 1 make code. False: the guest has no keyboard driver running. */
+  sendKey(makeCode: number, released: boolean, extended: boolean): boolean {
+    return this.#devices.keyboard.sendKey(makeCode, released, extended);
+  }
+
+  /** The SCSI controller, for whoever attaches disks to it. */
+  get scsi(): Devices['scsi'] {
+    return this.#devices.scsi;
+  }
+
+  /** Takes a device away from the guest, by its short name. False: no such device, or not offered. */
+  rescind(device: string): boolean {
+    const channel = this.#channels.find((c) => c.device.name === device && c.index === 0);
+    return channel !== undefined && this.#connection.rescind(channel);
+  }
+}

@@ -1,0 +1,73 @@
+/** What a VMBus device is, and what it sees of its channel. */
+import type { Clock } from '../base/clock.ts';
+import type { Inspect } from '../index.ts';
+import type { Ram } from '../memory/ram.ts';
+import type { Packet } from './ring.ts';
+
+/** What the guest is told about a device (reference hyperv-arm64.md §8.5, §8.6). */
+export interface Offer {
+  interfaceType: string;
+  instance: string;
+  /** Packets carry a pipe header: the offer says so. */
+  pipe: boolean;
+}
+
+/** A packet to the guest. In-band unless told otherwise. */
+export interface OutgoingPacket {
+  type?: number;
+  transactionId: bigint;
+  completionRequested?: boolean;
+  payload: Uint8Array;
+  /** For the trace: `negotiate`, `heartbeat 5`. */
+  what: string;
+}
+
+/** A device's end of its channel. */
+export interface DeviceChannel {
+  readonly open: boolean;
+  /** 0: the device's primary channel; its sub-channels are numbered from 1. */
+  readonly index: number;
+  /** Sends a packet, or keeps it until the guest has made room. False: not open, or the guest has long stopped reading. */
+  send(packet: OutgoingPacket): boolean;
+  /** Tells the trace what a packet from the guest turned out to be, or what is wrong with it. */
+  note(message: string): void;
+  /** The channel of this device with that index. */
+  sibling(index: number): DeviceChannel | undefined;
+  /** Offers the first `count` sub-channels to the guest, which has asked for them. On the primary channel only. */
+  offerSubChannels(count: number): void;
+  /** The device is no longer `absent`: a connected guest gets its offer now. */
+  offerNow(): void;
+}
+
+export interface DeviceEnvironment {
+  readonly clock: Clock;
+  readonly ram: Ram;
+  readonly vpCount: number;
+  /** Reference time in 100 ns. */
+  referenceTime(): bigint;
+  /** Wall-clock time at power-on, ms since 1970. */
+  readonly startTime: number;
+}
+
+export interface Device {
+  /** Short name: `heartbeat`. */
+  readonly name: string;
+  readonly offer: Offer;
+  /** All that changes; plain. */
+  readonly state: object;
+  /** Sub-channels that the guest may ask for. Left out: none. */
+  readonly subChannels?: number;
+  /** There is nothing to offer yet. Left out: the device is there from the start. */
+  readonly absent?: boolean;
+  /** The guest has opened the channel and is ready for packets. */
+  onOpen(channel: DeviceChannel): void;
+  onPacket(packet: Packet, channel: DeviceChannel): void;
+  /** The channel is closed, by whomever: stop alarms, forget the conversation. */
+  onClose(channel: DeviceChannel): void;
+  inspect(): Inspect;
+  /** A packet from the guest in a few words, for the trace. Left out: its VMBus type. */
+  describe?(packet: Packet): string;
+}
+
+/** Makes a device. Alarms are declared here, once. */
+export type DeviceFactory = (channel: DeviceChannel, environment: DeviceEnvironment) => Device;

@@ -1,0 +1,176 @@
+/**
+ * The framing that all integration components share: pipe header, IC header, version negotiation (reference
+ * hyperv-arm64.md §9.3). The host starts every exchange; the guest answers in-band with the same transaction id.
+ */
+import { array, struct, u8, u16, u32, viewOf } from '../../base/struct.ts';
+import type { Inspect } from '../../index.ts';
+import type { DeviceChannel } from '../device.ts';
+import type { Packet } from '../ring.ts';
+
+export const PipeHeader = struct('PipeHeader', { Type: u32, Size: u32 }, { size: 8 });
+export const IcHeader = struct(
+  'IcHeader',
+  {
+    FrameworkMajor: u16,
+    FrameworkMinor: u16,
+    MessageType: u16,
+    MessageMajor: u16,
+    MessageMinor: u16,
+    MessageSize: u16,
+    Status: u32,
+    TransactionId: u8,
+    Flags: u8,
+    Reserved: u16,
+  },
+  { size: 20 },
+);
+const NegotiateBody = struct('IcNegotiate', { FrameworkCount: u16, MessageCount: u16, Reserved: u32 }, { size: 8 });
+const VersionPair = struct('IcVersion', { Major: u16, Minor: u16 }, { size: 4 });
+
+/** Where a message's body begins in the packet's payload. */
+const BODY = PipeHeader.size + IcHeader.size;
+const PIPE_DATA = 1;
+
+export const IC_MESSAGE = { negotiate: 0, heartbeat: 1, kvp: 2, shutdown: 3, timesync: 4, vss: 5 } as const;
+const FLAG_TRANSACTION = 1;
+const FLAG_REQUEST = 2;
+const FLAG_RESPONSE = 4;
+
+export type IcVersion = readonly [major: number, minor: number];
+const FRAMEWORK_VERSIONS: readonly IcVersion[] = [
+  [3, 0],
+  [1, 0],
+];
+
+export interface IcState {
+  /** closed, negotiating, ready, refused. */
+  phase: 'closed' | 'negotiating' | 'ready' | 'refused';
+  framework: number[];
+  version: number[];
+  transactionId: number;
+}
+
+export const newIc = (): IcState => ({ phase: 'closed', framework: [0, 0], version: [0, 0], transactionId: 0 });
+
+/** What makes one component different. */
+export interface IcComponent {
+  messageType: number;
+  /** Preferred first. */
+  versions: readonly IcVersion[];
+  /** The guest speaks one of them. */
+  onReady(): void;
+  /** The guest's answer to a request: status and body, at least as long as the request's. */
+  onAnswer(status: number, body: DataView): void;
+}
+
+export class IcLink {
+  readonly #channel: DeviceChannel;
+  readonly #component: IcComponent;
+  readonly #state: IcState;
+
+  constructor(channel: DeviceChannel, component: IcComponent, state: IcState) {
+    this.#channel = channel;
+    this.#component = component;
+    this.#state = state;
+  }
+
+  get ready(): boolean {
+    return this.#channel.open && this.#state.phase === 'ready';
+  }
+
+  /** The message version agreed on is at least this. */
+  atLeast(major: number): boolean {
+    return this.#state.version[0] >= major;
+  }
+
+  /** Starts the negotiation. */
+  onOpen(): void {
+    const { versions } = this.#component;
+    const pairs = array(FRAMEWORK_VERSIONS.length + versions.length, VersionPair);
+    const body = new Uint8Array(NegotiateBody.size + pairs.size);
+    const view = viewOf(body);
+    NegotiateBody.set(view, 0, { FrameworkCount: FRAMEWORK_VERSIONS.length, MessageCount: versions.length, Reserved: 0 });
+    pairs.set(
+      view,
+      NegotiateBody.size,
+      [...FRAMEWORK_VERSIONS, ...versions].map(([Major, Minor]) => ({ Major, Minor })),
+    );
+    Object.assign(this.#state, newIc(), { phase: 'negotiating' });
+    this.#send(IC_MESSAGE.negotiate, body, 'negotiate');
+  }
+
+  onClose(): void {
+    Object.assign(this.#state, newIc());
+  }
+
+  /** Sends a request of the component. False: the guest is not ready for it. */
+  request(body: Uint8Array, what: string): boolean {
+    return this.ready && this.#send(this.#component.messageType, body, what);
+  }
+
+  onPacket(packet: Packet): void {
+    const { payload } = packet;
+    const wrong = this.#answer(payload, viewOf(payload));
+    if (wrong !== undefined) this.#channel.note(wrong);
+  }
+
+  inspect(): Inspect {
+    const { phase, framework, version } = this.#state;
+    return phase === 'ready' ? { phase, framework: framework.join('.'), version: version.join('.') } : { phase };
+  }
+
+  /** Handles an answer; what is wrong with it, if anything. */
+  #answer(payload: Uint8Array, view: DataView): string | undefined {
+    if (payload.length < BODY) return `answer of ${payload.length} bytes`;
+    const { Flags, TransactionId, MessageType, MessageSize, Status } = IcHeader.get(view, PipeHeader.size);
+    const { phase, transactionId } = this.#state;
+    if (!(Flags & FLAG_RESPONSE) || TransactionId !== transactionId)
+      return `answer with flags ${Flags} to transaction ${TransactionId}, not one we wait for`;
+    if (BODY + MessageSize > payload.length) return `answer shorter than its ${MessageSize} bytes`;
+    const body = new DataView(payload.buffer, payload.byteOffset + BODY, MessageSize);
+    if (MessageType === IC_MESSAGE.negotiate && phase === 'negotiating') return this.#negotiated(body);
+    if (MessageType !== this.#component.messageType || phase !== 'ready') return `answer of type ${MessageType} while ${phase}`;
+    this.#component.onAnswer(Status, body);
+    return undefined;
+  }
+
+  /** The guest answers with one version of each kind, or none. */
+  #negotiated(body: DataView): string | undefined {
+    const state = this.#state;
+    state.phase = 'refused';
+    if (body.byteLength < NegotiateBody.size + 2 * VersionPair.size) return 'negotiation answer without versions';
+    const { FrameworkCount, MessageCount } = NegotiateBody.get(body, 0);
+    const framework = VersionPair.get(body, NegotiateBody.size);
+    const version = VersionPair.get(body, NegotiateBody.size + VersionPair.size);
+    const offered = this.#component.versions.some(([major, minor]) => major === version.Major && minor === version.Minor);
+    if (FrameworkCount !== 1 || MessageCount !== 1 || !offered)
+      return `no common version (guest says ${version.Major}.${version.Minor})`;
+    state.framework = [framework.Major, framework.Minor];
+    state.version = [version.Major, version.Minor];
+    state.phase = 'ready';
+    this.#component.onReady();
+    return undefined;
+  }
+
+  #send(messageType: number, body: Uint8Array, what: string): boolean {
+    const state = this.#state;
+    state.transactionId = (state.transactionId + 1) & 0xff;
+    const payload = new Uint8Array(BODY + body.length);
+    const view = viewOf(payload);
+    PipeHeader.set(view, 0, { Type: PIPE_DATA, Size: IcHeader.size + body.length });
+    IcHeader.set(view, PipeHeader.size, {
+      FrameworkMajor: state.framework[0],
+      FrameworkMinor: state.framework[1],
+      MessageType: messageType,
+      MessageMajor: state.version[0],
+      MessageMinor: state.version[1],
+      MessageSize: body.length,
+      Status: 0,
+      TransactionId: state.transactionId,
+      Flags: FLAG_TRANSACTION | FLAG_REQUEST,
+      Reserved: 0,
+    });
+    payload.set(body, BODY);
+    return this.#channel.send({ transactionId: BigInt(state.transactionId), payload, what });
+  }
+}

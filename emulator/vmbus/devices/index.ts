@@ -1,0 +1,17 @@
+/** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller only with disks. */
+import { Heartbeat } from './heartbeat.ts';
+import { Keyboard } from './keyboard.ts';
+import { Scsi } from './scsi.ts';
+import { Shutdown } from './shutdown.ts';
+import { Timesync } from './timesync.ts';
+import type { DeviceChannel, DeviceEnvironment } from '../device.ts';
+
+export const DEVICES = {
+  heartbeat: (channel: DeviceChannel, environment: DeviceEnvironment) => new Heartbeat(channel, environment),
+  shutdown: (channel: DeviceChannel) => new Shutdown(channel),
+  timesync: (channel: DeviceChannel, environment: DeviceEnvironment) => new Timesync(channel, environment),
+  keyboard: (channel: DeviceChannel) => new Keyboard(channel),
+  scsi: (channel: DeviceChannel, environment: DeviceEnvironment) => new Scsi(channel, environment),
+};
+
+export type Devices = { [N in keyof typeof DEVICES]: ReturnType<(typeof DEVICES)[N]> };

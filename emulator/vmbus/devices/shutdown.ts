@@ -1,0 +1,80 @@
+/** The shutdown IC: the host asks the guest to power off or restart in good order (reference hyperv-arm64.md §9.4). */
+import { bytes, struct, u32 } from '../../base/struct.ts';
+import type { Inspect } from '../../index.ts';
+import type { Device, DeviceChannel } from '../device.ts';
+import type { Packet } from '../ring.ts';
+import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
+
+export const ShutdownBody = struct(
+  'IcShutdown',
+  { ReasonCode: u32, TimeoutSeconds: u32, Flags: u32, Message: bytes(2048) },
+  { size: 2060 },
+);
+const FLAG_RESTART = 2;
+
+interface ShutdownState {
+  ic: IcState;
+  /** none, then what was asked; the guest's answer as an HRESULT. */
+  request: 'none' | 'shutdown' | 'restart';
+  answered: boolean;
+  status: number;
+}
+
+export class Shutdown implements Device, IcComponent {
+  readonly name = 'shutdown';
+  readonly offer = {
+    interfaceType: '0e0b6031-5213-4934-818b-38d90ced39db',
+    instance: 'b6650ff7-33bc-4840-8048-e0676786f393',
+    pipe: true,
+  };
+  readonly messageType = IC_MESSAGE.shutdown;
+  readonly versions = [
+    [3, 2],
+    [3, 1],
+    [3, 0],
+    [1, 0],
+  ] as const;
+  readonly state: ShutdownState = { ic: newIc(), request: 'none', answered: false, status: 0 };
+  readonly #link: IcLink;
+
+  constructor(channel: DeviceChannel) {
+    this.#link = new IcLink(channel, this, this.state.ic);
+  }
+
+  /** Asks the guest. False: it does not listen, or a request is under way. */
+  request(restart: boolean): boolean {
+    const { state } = this;
+    if (state.request !== 'none' && !state.answered) return false;
+    const request = restart ? 'restart' : 'shutdown';
+    if (!this.#link.request(ShutdownBody.make({ Flags: restart ? FLAG_RESTART : 0 }), request)) return false;
+    Object.assign(state, { request, answered: false, status: 0 });
+    return true;
+  }
+
+  onOpen(): void {
+    this.#forget();
+    this.#link.onOpen();
+  }
+  onPacket(packet: Packet): void {
+    this.#link.onPacket(packet);
+  }
+  onClose(): void {
+    this.#forget();
+    this.#link.onClose();
+  }
+
+  onReady(): void {}
+  onAnswer(status: number): void {
+    this.state.answered = true;
+    this.state.status = status;
+  }
+
+  inspect(): Inspect {
+    const { request, answered, status } = this.state;
+    return { ...this.#link.inspect(), request, ...(answered ? { status: `0x${status.toString(16)}` } : {}) };
+  }
+
+  #forget(): void {
+    Object.assign(this.state, { request: 'none', answered: false, status: 0 });
+  }
+}

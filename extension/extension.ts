@@ -1,0 +1,43 @@
+import * as vscode from 'vscode';
+import type { HypercallBreakpoint } from '../debug-adapter/protocol.ts';
+import { registerConsole } from './console.ts';
+import { HypercallBreakpoints } from './hypercall-breakpoints.ts';
+import { registerLaunch } from './launch.ts';
+import { Sessions } from './session-client.ts';
+import { hypercallsView } from './views/hypercalls.ts';
+import { msHypervView } from './views/ms-hyperv.ts';
+import type { Line } from './views/tree.ts';
+import { vmbusChannelsView } from './views/vmbus-channels.ts';
+import { vpRegistersView } from './views/vp-registers.ts';
+
+export function activate(context: vscode.ExtensionContext): void {
+  const sessions = new Sessions();
+  const breakpoints = new HypercallBreakpoints(context, sessions);
+  const shutdown = async (restart: boolean): Promise<void> => {
+    const client = sessions.current;
+    if (!client) return;
+    const { accepted } = await client.request('hyperstep/shutdown', { restart });
+    if (!accepted)
+      void vscode.window.showWarningMessage('The guest has not opened the shutdown channel (hv_utils is not loaded).');
+  };
+  context.subscriptions.push(
+    sessions,
+    registerLaunch(context),
+    registerConsole(sessions),
+    vpRegistersView(sessions),
+    msHypervView(sessions),
+    vmbusChannelsView(sessions),
+    hypercallsView(sessions, breakpoints),
+    sessions.onChange(({ change, client }) => {
+      if (change === 'started' && breakpoints.all.length) void breakpoints.send(client);
+    }),
+    vscode.commands.registerCommand('hyperstep.addHypercallBreakpoint', () => breakpoints.add()),
+    vscode.commands.registerCommand('hyperstep.removeHypercallBreakpoint', (line: Line) =>
+      breakpoints.remove(line.data as HypercallBreakpoint),
+    ),
+    vscode.commands.registerCommand('hyperstep.shutdownGuest', () => shutdown(false)),
+    vscode.commands.registerCommand('hyperstep.restartGuest', () => shutdown(true)),
+  );
+}
+
+export function deactivate(): void {}

@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict';
+import { before, test } from 'node:test';
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import { debianGuest } from '../../scripts/debian-guest.mjs';
+import { Client } from './harness.ts';
+
+let guest: { kernel: string; initrd: string };
+before(async () => {
+  guest = await debianGuest();
+});
+
+const launch = () => ({ kernel: guest.kernel, initrd: guest.initrd, append: 'console=ttyAMA0' });
+/** Files' names and sizes are Debian's, not ours. */
+const named = (text: string) => text.replace(/\+0x[0-9a-f]+/g, '+0x..');
+
+test('breakpoints by kernel symbol with KASLR and no symbol file: before the first C function, and in a module that is loaded later', async (t) => {
+  const dc = await Client.start(t);
+  let set: DebugProtocol.SetFunctionBreakpointsResponse['body'] | undefined;
+  await dc.launch(launch(), async () => {
+    set = await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'start_kernel' }, { name: 'vmbus_post_msg' }] });
+  });
+  assert.deepEqual(
+    set?.breakpoints.map((b) => b.verified),
+    [false, false],
+    'nothing is known before the kernel runs',
+  );
+  const [early, late] = set?.breakpoints.map((b) => b.id) ?? [];
+  const changed = await dc.event<DebugProtocol.BreakpointEvent['body']>('breakpoint', (b) => b.breakpoint.id === early);
+  assert.ok(changed.breakpoint.verified);
+  const first = await dc.stopped();
+  assert.deepEqual(first.hitBreakpointIds, [early]);
+  assert.deepEqual(
+    (await dc.frames())
+      .map((f) => f.name)
+      .slice(0, 2)
+      .map(named),
+    ['start_kernel', '__primary_switched+0x..'],
+  );
+  const found = await dc.event<DebugProtocol.OutputEvent['body']>('output', (o) => /^Linux \d/.test(o.output));
+  assert.match(
+    found.output,
+    /^Linux \d+\.\d+\.\S+, 4 KiB pages, \d{5,6} symbols from kallsyms, BTF types, _text at 0xffff[0-9a-f]{12}, KASLR offset 0x[0-9a-f]+ /,
+  );
+  await dc.request('continue', { threadId: 1 });
+  const second = await dc.stopped();
+  assert.deepEqual(second.hitBreakpointIds, [late]);
+  const names = (await dc.frames()).map((f) => named(f.name));
+  assert.match(names[0], /^vmbus_post_msg( \[hv_vmbus\])?$/);
+  assert.ok(
+    names.some((n) => n.startsWith('vmbus_negotiate_version+')) && names.some((n) => n.startsWith('hv_acpi_init+')),
+    names.join('\n'),
+  );
+  assert.equal(new Set(names).size, names.length, `no frame twice:\n${names.join('\n')}`);
+  await dc.finish();
+});
+
+test('a hypercall stop names the caller behind the wrappers, and the guest goes on to its own power-off', async (t) => {
+  const dc = await Client.start(t);
+  await dc.launch({ ...launch(), stopOnHypercalls: ['0x5c'] });
+  const stop = await dc.stopped();
+  assert.match(stop.text ?? '', /^HvCallPostMessage from vmbus_post_msg\+0x[0-9a-f]+/);
+  const info = await dc.request<DebugProtocol.ExceptionInfoResponse['body']>('exceptionInfo', { threadId: 1 });
+  assert.match(info.description ?? '', /in {2}ConnectionId +4\n/);
+  // The answer's interrupt is pending as soon as the call returns: stepping over goes over its handler, too.
+  const top = async () => (await dc.frames())[0].name;
+  assert.match(await top(), /^hv_do_hypercall\+/);
+  for (let steps = 0; (await top()).startsWith('hv_do_hypercall+'); steps++) {
+    assert.ok(steps < 10, await top());
+    await dc.request('next', { threadId: 1, granularity: 'instruction' });
+    assert.equal((await dc.stopped()).reason, 'step');
+  }
+  assert.match(await top(), /^hv_post_message\+/);
+  const features = await dc.request<{ words: { host: string; guest?: string; field: string }[] }>('hyperstep/features');
+  for (const w of features.words) assert.equal(w.guest, w.host, w.field);
+  const { modules } = await dc.request<DebugProtocol.ModulesResponse['body']>('modules', {});
+  assert.equal(modules[0].name, 'kernel');
+  await dc.request('hyperstep/setHypercallBreakpoints', {
+    breakpoints: [{ call: 'HvCallSignalEvent', phase: 'entry', logMessage: 'signal {ConnectionId}' }],
+  });
+  // The stop that launch.json asked for stays: it is passed over once per message.
+  for (;;) {
+    await dc.request('continue', { threadId: 1 });
+    if ((await dc.either('stopped', 'terminated')) === 'terminated') break;
+  }
+  await dc.event<DebugProtocol.OutputEvent['body']>('output', (o) => /^signal 0x/.test(o.output));
+  assert.match(dc.console, /Vmbus version:5\.3/);
+  assert.match(dc.console, /reboot: Power down/);
+  await dc.finish();
+});
+
+test('progress is reported from loading to the first stop, and cancelling it pauses the guest', async (t) => {
+  const dc = await Client.start(t);
+  await dc.launch(
+    launch(),
+    async () => {
+      await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'never_called' }] });
+    },
+    { supportsProgressReporting: true },
+  );
+  const { progressId, cancellable } = await dc.event<DebugProtocol.ProgressStartEvent['body']>('progressStart');
+  assert.equal(cancellable, true);
+  const { message } = await dc.event<DebugProtocol.ProgressUpdateEvent['body']>('progressUpdate');
+  assert.match(message ?? '', /^\d+ M instructions, \d+\.\d s of guest time$/);
+  await dc.request('cancel', { progressId });
+  assert.equal((await dc.stopped()).reason, 'pause');
+  assert.equal((await dc.event<DebugProtocol.ProgressEndEvent['body']>('progressEnd')).progressId, progressId);
+  await dc.finish();
+});
+
+test('pause while it boots; exception frames; the console takes input; VMBus devices come while it runs', async (t) => {
+  const dc = await Client.start(t);
+  const until = async (text: RegExp) => {
+    while (!text.test(dc.console)) await dc.event('hyperstep/console');
+  };
+  await dc.launch({ ...launch(), append: 'console=ttyAMA0 rdinit=/bin/sh' }, async () => {
+    await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'arch_timer_handler_virt', hitCondition: '20' }] });
+  });
+  await dc.stopped();
+  const names = (await dc.frames()).map((f) => f.name);
+  const boundary = names.findIndex((n) => n.endsWith('(exception taken here)'));
+  assert.ok(boundary > 0, names.join('\n'));
+  assert.match(names[boundary - 1], /^el1h_64_irq\+/);
+  assert.ok(names.length > boundary + 1, 'the walk goes on behind the exception');
+  await dc.request('setFunctionBreakpoints', { breakpoints: [] });
+  await dc.request('continue', { threadId: 1 });
+  await dc.request('pause', { threadId: 1 });
+  assert.equal((await dc.stopped()).reason, 'pause');
+  await dc.request('continue', { threadId: 1 });
+  await until(/^\/ # /m);
+  await dc.request('hyperstep/consoleInput', {
+    data: 'while read m; do busybox insmod /lib/modules/$m.ko; done < /lib/modules/order; echo $((6*7))\n',
+  });
+  await until(/^42\r?$/m);
+  const vmbus = await dc.request<{ state: string; version: string; channels: { device: string; state: string }[] }>(
+    'hyperstep/vmbus',
+  );
+  assert.equal(vmbus.version, '5.3', dc.console.slice(-1500));
+  assert.ok(
+    vmbus.channels.some((c) => c.device === 'shutdown' && c.state === 'open'),
+    JSON.stringify(vmbus.channels.map((c) => [c.device, c.state])),
+  );
+  // The guest's own answer, symbol by symbol: kernel and module.
+  await dc.request('hyperstep/consoleInput', {
+    data: 'busybox mount -t proc p /proc; busybox grep -E " (start_kernel|hv_do_hypercall|vmbus_post_msg|el1h_64_irq)( |$|\\s)" /proc/kallsyms; echo END$((1+1))\n',
+  });
+  await until(/^END2\r?$/m);
+  const told = [...dc.console.matchAll(/^([0-9a-f]{16}) [tT] (\w+)/gm)].map(([, address, name]) => `0x${address} <${name}`);
+  assert.equal(told.length, 4, dc.console.slice(-800));
+  for (const text of told) {
+    const { result } = await dc.request<{ result: string }>('evaluate', { expression: text.split('<')[1], context: 'watch' });
+    assert.ok(result.startsWith(text), `${result} is ${text}`);
+  }
+  await dc.request('evaluate', { expression: 'key a', context: 'repl' });
+  await dc.request('hyperstep/consoleInput', { data: 'busybox poweroff -f\n' });
+  await dc.event('terminated');
+  await dc.finish();
+});
