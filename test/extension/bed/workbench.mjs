@@ -76,10 +76,32 @@ export class Workbench {
     await this.page.locator(`.debug-toolbar a[aria-label^="${label}"], .debug-view-content a[aria-label^="${label}"], .composite.title a[aria-label^="${label}"]`).first().click();
   }
 
-  /** F5, once the debug view is there to take it: on a slow machine the key is lost before that. */
+  /**
+   * F5 until a session is there: a key that comes before the workbench has registered the debugger is lost, or answered with
+   * a dialog. Returns when the call stack has a row.
+   */
   async startDebugging() {
-    await this.page.locator('.pane-header', { hasText: 'Call Stack' }).waitFor({ timeout: 60_000 });
-    await this.page.keyboard.press('F5');
+    const { page } = this;
+    await page.locator('.pane-header', { hasText: 'Call Stack' }).waitFor({ timeout: 60_000 });
+    const row = page.locator('.debug-call-stack .monaco-list-row').first();
+    for (let tries = 0; tries < 4; tries++) {
+      await page.keyboard.press('F5');
+      if (await row.waitFor({ timeout: 20_000 }).then(() => true, () => false)) return;
+      this.console.push(`F5 started nothing: ${await this.describe()}`);
+      await page.keyboard.press('Escape');
+    }
+    throw new Error(`no debug session after four times F5: ${await this.describe()}`);
+  }
+
+  /** What the user sees, in words: for the message of a failed test. */
+  async describe() {
+    const texts = (selector) => this.page.locator(selector).allInnerTexts().catch((e) => [String(e)]);
+    const parts = {
+      dialog: '.monaco-dialog-box', notification: '.notification-toast', stack: '.debug-call-stack .monaco-list-row',
+      console: '.repl .monaco-list-row', status: '.part.statusbar', terminal: '.terminal-wrapper.active .xterm-rows',
+    };
+    const seen = await Promise.all(Object.entries(parts).map(async ([name, selector]) => [name, (await texts(selector)).slice(0, 12)]));
+    return JSON.stringify(Object.fromEntries(seen.filter(([, rows]) => rows.length))).slice(0, 4000);
   }
 
   /** Waits until the yellow top-frame line is at `line` (1 based): matched by its pixel row. */
