@@ -15,6 +15,7 @@ const sample = (f: VectorFile, step: number): readonly Vector[] =>
 for (const [name, step] of [
   ['integer.jsonl.gz', 2],
   ['simd.jsonl.gz', 6],
+  ['fp.jsonl.gz', 2],
 ] as const)
   test(`${name}: regions do what the vectors say`, () => {
     const file = vectors(name);

@@ -211,6 +211,9 @@ function guarded(nodes: readonly Node[]): readonly Node[] {
   });
 }
 
+/** Must be done although nobody uses its value: a helper may set FPSR, as FCVTZS to WZR does. */
+const hasEffect = (n: Node): boolean => n.t === 'void' || n.op === 'mem' || n.op === 'call';
+
 function plan(ir: Ir, raw: Raw): Plan {
   if (mayMisalignSp(ir, raw)) return interpretOnly(ir.insn.name);
   const nodes = guarded(resolve(ir, raw));
@@ -230,8 +233,7 @@ function plan(ir: Ir, raw: Raw): Plan {
   const before: boolean[] = [];
   let distance = 0;
   let isCall = false;
-  for (let i = nodes.length - 1; i >= 0; i--)
-    if (nodes[i].t === 'void' || nodes[i].op === 'mem' || uses[i]) for (const a of nodes[i].args) uses[a]++;
+  for (let i = nodes.length - 1; i >= 0; i--) if (hasEffect(nodes[i]) || uses[i]) for (const a of nodes[i].args) uses[a]++;
   const last = nodes[nodes.length - 1];
   const conditional =
     nodes.length > 2 && last.op === 'end' && nodes[nodes.length - 2].op === 'branch' && nodes[nodes.length - 3].op === 'if';
@@ -239,7 +241,7 @@ function plan(ir: Ir, raw: Raw): Plan {
   const end = conditional ? nodes.length - 3 : ending === 'next' ? nodes.length : nodes.length - 1;
   for (let i = 0; i < end; i++) {
     const n = nodes[i];
-    if (n.t !== 'void' && n.op !== 'mem' && uses[i] === 0) continue;
+    if (!hasEffect(n) && uses[i] === 0) continue;
     const bit = n.index === undefined ? 0 : 1 << n.index;
     switch (n.op) {
       case 'call':
