@@ -472,34 +472,39 @@ class HyperVMachine implements Machine {
   translate(vp: number, address: bigint): number | undefined {
     return this.#cpu.translateForDebugger(vp, address);
   }
-  /** Calls `piece` for each page of [address, address + length); false when one is not RAM. */
-  #pages(vp: number, address: bigint, length: number, piece: (gpa: number, at: number, size: number) => void): boolean {
+  /** Calls `piece` with the place in `#ram.bytes` of each page of [address, address + length); false when one is not memory. */
+  #pages(vp: number, address: bigint, length: number, piece: (place: number, at: number, size: number) => void): boolean {
     for (let at = 0; at < length; ) {
       const va = BigInt.asUintN(64, address + BigInt(at));
       const size = Math.min(length - at, PAGE - Number(va & BigInt(PAGE - 1)));
       const gpa = this.translate(vp, va);
-      if (gpa === undefined || !this.#ram.contains(gpa, size)) return false;
-      piece(gpa, at, size);
+      const place = gpa === undefined ? -1 : this.#ram.at(gpa, size);
+      if (place < 0) return false;
+      piece(place, at, size);
       at += size;
     }
     return true;
   }
   readVirtual(vp: number, address: bigint, length: number): Uint8Array | undefined {
     const out = new Uint8Array(length);
-    const whole = this.#pages(vp, address, length, (gpa, at, size) => out.set(this.#ram.bytes.subarray(gpa, gpa + size), at));
+    const whole = this.#pages(vp, address, length, (from, at, size) =>
+      out.set(this.#ram.bytes.subarray(from, from + size), at),
+    );
     return whole ? out : undefined;
   }
   writeVirtual(vp: number, address: bigint, data: Uint8Array): boolean {
     // All or nothing: look before writing.
     if (!this.#pages(vp, address, data.length, () => {})) return false;
-    return this.#pages(vp, address, data.length, (gpa, at, size) => this.#ram.write(gpa, data.subarray(at, at + size)));
+    return this.#pages(vp, address, data.length, (to, at, size) => this.#ram.write(to, data.subarray(at, at + size)));
   }
   readPhysical(gpa: number, length: number): Uint8Array | undefined {
-    return this.#ram.contains(gpa, length) ? this.#ram.read(gpa, length) : undefined;
+    const at = this.#ram.at(gpa, length);
+    return at < 0 ? undefined : this.#ram.bytes.slice(at, at + length);
   }
   writePhysical(gpa: number, data: Uint8Array): boolean {
-    if (!this.#ram.contains(gpa, data.length)) return false;
-    this.#ram.write(gpa, data);
+    const at = this.#ram.at(gpa, data.length);
+    if (at < 0) return false;
+    this.#ram.write(at, data);
     return true;
   }
 

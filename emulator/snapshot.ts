@@ -138,7 +138,7 @@ export class Hash {
 
 /** Feeds all of RAM that is not zero: page numbers and contents. A page written back to zeros hashes like one never written. */
 export function hashRam(hash: Hash, ram: Ram): void {
-  const words = new Uint32Array(ram.bytes.buffer, ram.bytes.byteOffset, ram.size >>> 2);
+  const words = new Uint32Array(ram.bytes.buffer, ram.bytes.byteOffset, ram.bytes.length >>> 2);
   const per = PAGE >>> 2;
   for (let page = 0; page < ram.flags.length; page++) {
     if (!(ram.flags[page] & (DIRTY | TOUCHED))) continue;

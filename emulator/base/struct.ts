@@ -43,6 +43,12 @@ export const u16 = scalar<number>(
   (v, at) => v.getUint16(at, true),
   (v, at, x) => v.setUint16(at, x, true),
 );
+export const i16 = scalar<number>(
+  2,
+  0,
+  (v, at) => v.getInt16(at, true),
+  (v, at, x) => v.setInt16(at, x, true),
+);
 export const u32 = scalar<number>(
   4,
   0,

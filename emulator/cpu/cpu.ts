@@ -195,6 +195,7 @@ export class Cpu implements TlbControl {
     this.#enterWindow(this.#loaded);
     this.#ram.onCodeWrite = (page) => this.#dropPage(page);
     this.#ram.onProtect = () => this.#tlbs.dropWriteTags();
+    this.#ram.onRemap = () => this.flushAll();
     this.#ram.onHostWrite = () => this.#hostWrites();
     this.#ram.onMarkedWrite = (page) => this.#markedWrite(page);
   }
@@ -249,12 +250,12 @@ export class Cpu implements TlbControl {
   #mark(vp: VpState): void {
     const hi = vp.u32(VP.EXCL_ADDR + 4);
     const ok = this.mmu.translate(vp, hi, vp.u32(VP.EXCL_ADDR), READ, vp.el as 0 | 1, false);
-    const { pa } = this.mmu.out;
-    if (!ok || !this.#ram.contains(pa)) {
+    const at = ok ? this.#ram.at(this.mmu.out.pa) : -1;
+    if (at < 0) {
       this.#loseMonitor(vp);
       return;
     }
-    const page = pa >>> PAGE_SHIFT;
+    const page = at >>> PAGE_SHIFT;
     vp.setU32(VP.EXCL_PAGE, page + 1);
     if (this.#ram.flags[page] & MARKED) return;
     this.#ram.flags[page] |= MARKED;
@@ -635,11 +636,11 @@ export class Cpu implements TlbControl {
     if (words[entry] !== tag || words[entry + 1] !== hi) {
       const ok = this.mmu.translate(vp, hi, lo, EXECUTE, el as 0 | 1, false);
       const { pa, fsc, shift, isGlobal } = this.mmu.out;
-      if (!ok || !this.#ram.contains(pa, 4))
-        return this.#exception(vp, 'prefetch-abort', () => takePrefetchAbort(vp, vp.pc, ok ? FSC.EXTERNAL : fsc)) ?? 0;
+      const at = ok ? this.#ram.at(pa, 4) : -1;
+      if (at < 0) return this.#exception(vp, 'prefetch-abort', () => takePrefetchAbort(vp, vp.pc, ok ? FSC.EXTERNAL : fsc)) ?? 0;
       this.mmu.accessed();
       this.#tlbs.note(vp.index, entry, hi, lo, shift, isGlobal);
-      const base = this.#records(pa >>> PAGE_SHIFT);
+      const base = this.#records(at >>> PAGE_SHIFT);
       words[entry] = tag;
       words[entry + 1] = hi;
       words[entry + 2] = base;
@@ -665,9 +666,9 @@ export class Cpu implements TlbControl {
   #executablePage(hi: number, lo: number): { number: number; records: number } | undefined {
     const vp = this.#loaded;
     if (!this.mmu.translate(vp, hi, lo, EXECUTE, vp.el as 0 | 1, false)) return undefined;
-    const { pa } = this.mmu.out;
-    if (!this.#ram.contains(pa, PAGE)) return undefined;
-    const number = pa >>> PAGE_SHIFT;
+    const at = this.#ram.at(this.mmu.out.pa, PAGE);
+    if (at < 0) return undefined;
+    const number = at >>> PAGE_SHIFT;
     const slot = this.#slotOfPage[number] - 1;
     if (slot < 0 || !(this.#ram.flags[number] & CODE)) return undefined;
     return { number, records: RECORDS + slot * PAGE_STRIDE };
@@ -760,12 +761,13 @@ export class Cpu implements TlbControl {
     const { pa, device, writable, shift, isGlobal } = mmu.out;
     const offset = lo & (PAGE - 1);
     const inPage = Math.min(size, PAGE - offset);
-    const page = Math.floor(pa / PAGE);
     const ram = this.#ram;
+    const at = ram.at(pa, inPage);
+    // With `at` -1 a page that no RAM has.
+    const page = at >>> PAGE_SHIFT;
     if (device && (lo & (element - 1) || isZeroBlock(this.#word()))) return this.#dataAbort(vp, 0, FSC.ALIGNMENT, writes);
 
-    const plain =
-      inPage === size && !device && !alignCheck && !override && ram.contains(pa, size) && !this.#isWatched(vp, hi, lo, size);
+    const plain = inPage === size && !device && !alignCheck && !override && at >= 0 && !this.#isWatched(vp, hi, lo, size);
     // It takes nobody's monitor away: else VPs could keep each other from ever storing.
     const fails = writes && (ram.flags[page] & MARKED) !== 0 && this.#storeFails(vp, hi, lo, size);
     if (plain && !fails && !(writes && ram.flags[page] & CODE)) {
@@ -804,9 +806,9 @@ export class Cpu implements TlbControl {
         return undefined;
       }
     }
-    for (const [at, from, length] of parts) {
-      if (ram.contains(at, length)) continue;
-      if (!this.#ports.bus.region(at, length)) return this.#dataAbort(vp, from, FSC.EXTERNAL, writes);
+    for (const [gpa, from, length] of parts) {
+      if (ram.at(gpa, length) >= 0) continue;
+      if (!this.#ports.bus.region(gpa, length)) return this.#dataAbort(vp, from, FSC.EXTERNAL, writes);
       if ((writes && infoReads(info)) || isExclusive(this.#word()))
         return this.#dataAbort(vp, from, FSC.UNSUPPORTED_EXCLUSIVE, writes);
     }
@@ -843,13 +845,14 @@ export class Cpu implements TlbControl {
     const words = this.#words;
     const bytes = this.#bytes;
     const pc = this.#watchpoints.length ? vp.pc : 0n;
-    const piece = (at: number, length: number): number => {
+    const piece = (pa: number, length: number): number => {
       const n = Math.min(infoElement(info), 8);
-      return at % n || length % n ? 1 : n;
+      return pa % n || length % n ? 1 : n;
     };
     for (const [pa, from, length] of parts) {
+      const at = ram.at(pa, length);
       // Loops: a few bytes, and `set` would make objects.
-      if (ram.contains(pa, length)) for (let i = 0; i < length; i++) bytes[BOUNCE + from + i] = ram.bytes[pa + i];
+      if (at >= 0) for (let i = 0; i < length; i++) bytes[BOUNCE + from + i] = ram.bytes[at + i];
       else if (infoReads(info)) {
         const n = piece(pa, length);
         for (let i = 0; i < length; i += n) this.#setBounce(from + i, n, bus.read(pa + i, n) ?? 0n);
@@ -881,9 +884,10 @@ export class Cpu implements TlbControl {
 
     if (writes)
       for (const [pa, from, length] of parts) {
-        if (ram.contains(pa, length)) {
-          ram.touch(pa, length, true);
-          for (let i = 0; i < length; i++) ram.bytes[pa + i] = bytes[BOUNCE + from + i];
+        const at = ram.at(pa, length);
+        if (at >= 0) {
+          ram.touch(at, length, true);
+          for (let i = 0; i < length; i++) ram.bytes[at + i] = bytes[BOUNCE + from + i];
         } else {
           const n = piece(pa, length);
           for (let i = 0; i < length; i += n) bus.write(pa + i, n, this.#getBounce(from + i, n));

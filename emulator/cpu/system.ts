@@ -269,16 +269,20 @@ export class SystemInstructions implements SysregContext {
   zeroBlock(vp: VpState, va: bigint): boolean {
     const start = va & ~BigInt(ZVA_BLOCK - 1);
     const { out } = this.#mmu;
+    const { ram } = this.ports.bus;
     const pan = vp.el === 1 && (vp.u32(VP.PSTATE) & PSTATE.PAN) !== 0;
     let fsc: number = FSC.EXTERNAL;
     if (!this.#mmu.translate(vp, high(start), low(start), WRITE, vp.el as 0 | 1, pan)) fsc = out.fsc;
     // To Device memory it is an Alignment fault (C5.3.9).
     else if (out.device) fsc = FSC.ALIGNMENT;
-    else if (this.ports.bus.ram.contains(out.pa, ZVA_BLOCK)) {
-      this.#mmu.accessed();
-      this.ports.bus.ram.touch(out.pa, ZVA_BLOCK, true);
-      this.ports.bus.ram.bytes.fill(0, out.pa, out.pa + ZVA_BLOCK);
-      return true;
+    else {
+      const at = ram.at(out.pa, ZVA_BLOCK);
+      if (at >= 0) {
+        this.#mmu.accessed();
+        ram.touch(at, ZVA_BLOCK, true);
+        ram.bytes.fill(0, at, at + ZVA_BLOCK);
+        return true;
+      }
     }
     takeDataAbort(vp, va, fsc, true);
     return false;

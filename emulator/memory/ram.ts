@@ -4,6 +4,9 @@
  *
  * Every 4 KiB page has flags. Generated code may write a page directly only while `DIRTY` is set and `CODE` and `MARKED`
  * are not: the TLB refill looks here, so that snapshots, decoded code and monitors cost nothing elsewhere.
+ *
+ * Memory of devices (VRAM) is the same kind of memory at another place: in `bytes`, `view` and `flags` it follows RAM, and the
+ * guest sees it at the GPA that `mapDevice` gives it. `at` says where in `bytes` a GPA is. RAM's own GPAs are their own places.
  */
 export const PAGE = 4096;
 export const PAGE_SHIFT = 12;
@@ -25,7 +28,11 @@ export class Ram {
   readonly base: number;
   /** Bytes of RAM. */
   readonly size: number;
-  /** RAM alone: index = GPA. */
+  /** Bytes of device memory. */
+  readonly deviceSize: number;
+  /** GPA of device memory, -1 while it is nowhere. */
+  readonly state = { device: -1 };
+  /** RAM, index = GPA, and then device memory. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
   /** One byte of flags per page. */
@@ -38,15 +45,36 @@ export class Ram {
   onMarkedWrite: (page: number) => void = () => {};
   /** The CPU's hook: cached write permission must go (flags changed). */
   onProtect: () => void = () => {};
+  /** The CPU's hook: GPAs mean something else now. */
+  onRemap: () => void = () => {};
 
-  /** `below`: bytes reserved under RAM for the CPU's tables (a multiple of 64 KiB). */
-  constructor(size: number, below: number) {
+  /** `below`: bytes reserved under RAM for the CPU's tables (a multiple of 64 KiB). `deviceSize`: a multiple of a page. */
+  constructor(size: number, below: number, deviceSize = 0) {
     this.size = size;
+    this.deviceSize = deviceSize;
     this.base = below;
-    this.memory = new WebAssembly.Memory({ initial: Math.ceil((below + size) / 65536) });
-    this.bytes = new Uint8Array(this.memory.buffer, below, size);
-    this.view = new DataView(this.memory.buffer, below, size);
-    this.flags = new Uint8Array(size / PAGE);
+    const all = size + deviceSize;
+    this.memory = new WebAssembly.Memory({ initial: Math.ceil((below + all) / 65536) });
+    this.bytes = new Uint8Array(this.memory.buffer, below, all);
+    this.view = new DataView(this.memory.buffer, below, all);
+    this.flags = new Uint8Array(all / PAGE);
+  }
+
+  /** Puts device memory at a GPA (page aligned, not RAM's), or with -1 nowhere. What is in it stays. */
+  mapDevice(gpa: number): void {
+    if (gpa !== -1 && (gpa < this.size || gpa % PAGE)) throw new RangeError(`device memory at 0x${gpa.toString(16)}`);
+    if (this.state.device === gpa) return;
+    this.state.device = gpa;
+    this.onRemap();
+  }
+
+  /** Where in `bytes` [gpa, gpa + length) is: RAM, or device memory; -1: neither. */
+  at(gpa: number, length = 1): number {
+    if (gpa < 0 || length < 0) return -1;
+    if (gpa + length <= this.size) return gpa;
+    const { device } = this.state;
+    if (device < 0 || gpa < device || gpa + length > device + this.deviceSize) return -1;
+    return this.size + (gpa - device);
   }
 
   /** True when [gpa, gpa + length) is RAM. */
@@ -60,22 +88,23 @@ export class Ram {
     return this.bytes.slice(gpa, gpa + length);
   }
 
-  /** Writes `data` at `gpa`, which must be RAM. */
-  write(gpa: number, data: Uint8Array): void {
-    this.touch(gpa, data.length);
-    this.bytes.set(data, gpa);
+  /** Writes `data` at a place in `bytes`: a GPA of RAM, or what `at` says. */
+  write(at: number, data: Uint8Array): void {
+    this.touch(at, data.length);
+    this.bytes.set(data, at);
   }
 
   /**
-   * Must be called before (or right after, in the same host step) anything but generated code writes [gpa, gpa + length) through
-   * `bytes` or `view`. `byVp`: the write is the running VP's own.
+   * Must be called before (or right after, in the same host step) anything but generated code writes [at, at + length) through
+   * `bytes` or `view`: places, as in `write`. `byVp`: the write is the running VP's own.
    */
-  touch(gpa: number, length: number, byVp = false): void {
-    if (!this.contains(gpa, length)) throw new RangeError(`RAM write at 0x${gpa.toString(16)}, ${length} bytes`);
+  touch(at: number, length: number, byVp = false): void {
+    if (!(at >= 0 && length >= 0 && at + length <= this.bytes.length))
+      throw new RangeError(`RAM write at 0x${at.toString(16)}, ${length} bytes`);
     if (length === 0) return;
     if (!byVp) this.onHostWrite();
-    const last = (gpa + length - 1) >>> PAGE_SHIFT;
-    for (let page = gpa >>> PAGE_SHIFT; page <= last; page++) {
+    const last = (at + length - 1) >>> PAGE_SHIFT;
+    for (let page = at >>> PAGE_SHIFT; page <= last; page++) {
       const f = this.flags[page];
       if (f & CODE) this.onCodeWrite(page);
       if (f & MARKED) this.onMarkedWrite(page);

@@ -47,10 +47,12 @@ export interface BenchOptions {
   vpCount?: number;
   options?: CpuOptions;
   readonly pmu?: PmuPort;
+  /** Bytes of device memory behind RAM. */
+  deviceMemory?: number;
 }
 
-export function bench({ el = 1, rows, vpCount = 1, options, pmu }: BenchOptions = {}): Bench {
-  const ram = new Ram(RAM_SIZE, BELOW_RAM);
+export function bench({ el = 1, rows, vpCount = 1, options, pmu, deviceMemory }: BenchOptions = {}): Bench {
+  const ram = new Ram(RAM_SIZE, BELOW_RAM, deviceMemory);
   const trace = new Trace();
   const bus = new Bus(ram, trace);
   const accesses: string[] = [];
@@ -80,11 +82,12 @@ export function bench({ el = 1, rows, vpCount = 1, options, pmu }: BenchOptions 
   };
   const cpu = new Cpu(ports, rows, options);
 
-  // Level 1 table of 1 GiB blocks: 0 and 1 GiB are RAM at physical 0, 2 GiB the device.
+  // Level 1 table of 1 GiB blocks: 0 and 1 GiB are RAM at physical 0, 2 GiB the device, 3 GiB Normal memory where nothing is yet.
   const user = el === 0 ? USER : 0n;
   ram.view.setBigUint64(TABLES, BLOCK | user, true);
   ram.view.setBigUint64(TABLES + 8, BLOCK | user, true);
   ram.view.setBigUint64(TABLES + 16, 0x8000_0000n | BLOCK | user | DEVICE_ATTR, true);
+  ram.view.setBigUint64(TABLES + 24, 0xc000_0000n | BLOCK | user, true);
   for (let i = 0; i < vpCount; i++) {
     cpu.reset(i, BigInt(TEXT));
     const vp = cpu.vps[i];
