@@ -9,13 +9,15 @@
 import { CODE, DIRTY, MARKED, PAGE, PAGE_SHIFT, type Ram, WRITABLE } from '../memory/ram.ts';
 import { ROWS } from './a64/index.ts';
 import { authenticationKey } from './a64/pauth.ts';
+import { BTYPE, mayLand } from './branch-targets.ts';
 import type { Decoded } from './decoder.ts';
 import {
-  branchAddress,
   checksSpAlignment,
   eret,
   FSC,
+  removeTag,
   reset,
+  takeBranchTarget,
   takeBreakpoint,
   takeBrk,
   takeDataAbort,
@@ -63,6 +65,7 @@ import { Mmu } from './mmu.ts';
 import { type AccessKind, type CpuPorts, EXECUTE, READ, type TlbControl, WRITE } from './ports.ts';
 import { type Armed, armedBy, breakpointMatches, inWatchedPage, watchpointMatches } from './self-hosted-debug.ts';
 import { SystemInstructions } from './system.ts';
+import { cellOf } from './sysregs.ts';
 import { THRESHOLD, Translator } from './translator.ts';
 import { type AddressSpace, Tlbs } from './tlb.ts';
 import { OFF, PSTATE, RUNNING, VP, VpState, WAITING_WFE, WAITING_WFI } from './vp-state.ts';
@@ -122,6 +125,11 @@ const ERET = 0xd69f03e0;
 const isEretAuthenticated = (word: number): boolean => (word & ~0x400) >>> 0 === 0xd69f0bff;
 /** WFET and WFIT (C6.2). */
 const isTimedWait = (word: number): boolean => (word & ~0x3f) >>> 0 === 0xd5031000;
+/** `CELL.JUMP` before there was a jump. */
+const NO_JUMP = 0xffffffff;
+const SCTLR = cellOf('SCTLR_EL1');
+/** SCTLR_EL1.BT0 and BT1, in the upper half. */
+const [BT0, BT1] = [1 << 3, 1 << 4];
 const timeoutAlarm = (vp: number): string => `wait-${vp}`;
 const isZeroBlock = (word: number): boolean => (word & ~0x1f) >>> 0 === 0xd50b7420;
 
@@ -139,6 +147,7 @@ export class Cpu implements TlbControl {
   readonly #ports: CpuPorts;
   readonly #ram: Ram;
   readonly #system: SystemInstructions;
+  readonly #bti: boolean;
   /** The memory below RAM, by 4 bytes. */
   readonly #words: Uint32Array;
   readonly #bytes: Uint8Array;
@@ -153,10 +162,12 @@ export class Cpu implements TlbControl {
   #current = -1;
 
   // Caches over the guest's state: code records and what the debugger wants to see.
-  /** Slot + 1 of a RAM page's records, 0: none. */
-  readonly #slotOfPage: Uint16Array;
+  /** Slot + 1 of a RAM page's records, 0: none; where it is not guarded, and where it is. */
+  readonly #slotOfPage: readonly [Uint16Array, Uint16Array];
   readonly #pageOfSlot = new Int32Array(RECORD_SLOTS);
+  /** Slots in use: of pages that are not guarded, from the first, and of guarded ones, from the last. */
   #slots = 0;
+  #guardedSlots = 0;
   readonly #tlbs: Tlbs;
   readonly #breakpoints = new Set<bigint>();
   /** What the guest's debug registers arm, by VP, and all its breakpoints. */
@@ -176,9 +187,12 @@ export class Cpu implements TlbControl {
     this.#words = new Uint32Array(memory.buffer, 0, base / 4);
     this.#bytes = new Uint8Array(memory.buffer, 0, base);
     this.#bounce = new DataView(memory.buffer, BOUNCE, MAX_ACCESS);
-    this.#slotOfPage = new Uint16Array(this.#ram.flags.length);
+    const pages = this.#ram.flags.length;
+    this.#slotOfPage = [new Uint16Array(pages), new Uint16Array(pages)];
+    this.#setGuardedSlots(0);
     this.mmu = new Mmu(ports);
     this.#system = new SystemInstructions(ports, this, this.mmu);
+    this.#bti = ports.features.has('BTI');
     this.interpreter = new Interpreter(memory, rows, ports.features, engine === 'auto' ? threshold : undefined);
     if (engine === 'auto')
       this.translator = new Translator(memory, this.interpreter, threshold, {
@@ -351,9 +365,14 @@ export class Cpu implements TlbControl {
         }
         words[CELL.REC >>> 2] = rec;
         words[CELL.REM >>> 2] = n << RECORD_SHIFT;
+        words[CELL.JUMP >>> 2] = NO_JUMP;
         this.#setTimeEnd(clock.now + n);
+        const btype = vp.u32(VP.PSTATE) & PSTATE.BTYPE;
+        if (btype) vp.setU32(VP.PSTATE, vp.u32(VP.PSTATE) & ~PSTATE.BTYPE);
         const code = n < FAST_LIMIT ? this.interpreter.run(true) : (this.translator ?? this.interpreter).run(false);
-        clock.retire(n - (words[CELL.REM >>> 2] >>> RECORD_SHIFT));
+        const left = words[CELL.REM >>> 2];
+        clock.retire(n - (left >>> RECORD_SHIFT));
+        this.#setBtype(vp, left === n << RECORD_SHIFT ? btype : this.#btypeAt(left));
         // The breakpoint is the guest's own, or at another address of the same physical page.
         passing = code === EXIT.BREAKPOINT && !this.#breakpoints.has(vp.pc);
         if (!passing) exit = this.#leave(vp, code);
@@ -377,10 +396,33 @@ export class Cpu implements TlbControl {
   #trapsAt(vp: VpState, rec: number, over: boolean): boolean {
     const armed = this.#armed[vp.index];
     if (armed && (armed.everywhere || (over && this.#patched.has(rec))) && breakpointMatches(vp)) takeBreakpoint(vp);
+    else if (vp.u32(VP.PSTATE) & PSTATE.BTYPE && !this.#mayLand(vp, rec, over)) takeBranchTarget(vp);
     else if (this.#misalignedSp(vp) && this.interpreter.usesSpAsBase(this.#wordOf(rec))) takeSpAlignment(vp);
     else return false;
     this.#ports.clock.retire(1);
     return true;
+  }
+
+  // --- branch targets (branch-targets.ts) ---------------------------------------------------------------------------
+
+  /** PSTATE.BTYPE, in its place, when generated code is left with REM = `left` after it has retired something. */
+  #btypeAt(left: number): number {
+    const landing = (this.#words[CELL.JUMP >>> 2] ^ left) >>> 0;
+    return this.#bti && landing < RECORD ? BTYPE[landing] << 10 : 0;
+  }
+  #setBtype(vp: VpState, btype: number): void {
+    if (btype) vp.setU32(VP.PSTATE, vp.u32(VP.PSTATE) | btype);
+  }
+  /** An instruction that TypeScript executes has retired. */
+  #clearBtype(vp: VpState): void {
+    const pstate = vp.u32(VP.PSTATE);
+    if (pstate & PSTATE.BTYPE) vp.setU32(VP.PSTATE, pstate & ~PSTATE.BTYPE);
+  }
+  /** True where the instruction of `rec` may execute with the VP's BTYPE; a breakpoint there comes first. */
+  #mayLand(vp: VpState, rec: number, over: boolean): boolean {
+    if (rec < this.#words[CELL.GUARDED >>> 2] || (!over && this.#patched.has(rec))) return true;
+    const strict = (vp.u32(SCTLR + 4) & (vp.el === 0 ? BT0 : BT1)) !== 0;
+    return mayLand(this.#wordOf(rec), (vp.u32(VP.PSTATE) & PSTATE.BTYPE) >>> 10, strict);
   }
 
   /** After an instruction that was to be stepped, of `rec`; `done`: it has retired or taken its exception. */
@@ -422,6 +464,7 @@ export class Cpu implements TlbControl {
   /** One instruction that TypeScript executed. */
   #retire(vp: VpState): void {
     this.#advance(vp);
+    this.#clearBtype(vp);
     this.#ports.clock.retire(1);
   }
   #advance(vp: VpState): void {
@@ -497,11 +540,9 @@ export class Cpu implements TlbControl {
         return undefined;
       case EXIT.BREAKPOINT:
         return { kind: 'breakpoint' };
-      case EXIT.JUMP: {
-        const top = vp.u32(VP.PC + 4) >>> 24;
-        if (top !== 0 && top !== 0xff) vp.pc = branchAddress(vp, vp.pc);
+      case EXIT.JUMP:
+        removeTag(vp);
         return undefined;
-      }
       case EXIT.MISS:
         return this.#access(vp);
       case EXIT.FP_TRAP:
@@ -635,12 +676,12 @@ export class Cpu implements TlbControl {
     const tag = (lo & -PAGE) >>> 0;
     if (words[entry] !== tag || words[entry + 1] !== hi) {
       const ok = this.mmu.translate(vp, hi, lo, EXECUTE, el as 0 | 1, false);
-      const { pa, fsc, shift, isGlobal } = this.mmu.out;
+      const { pa, fsc, shift, isGlobal, guarded } = this.mmu.out;
       const at = ok ? this.#ram.at(pa, 4) : -1;
       if (at < 0) return this.#exception(vp, 'prefetch-abort', () => takePrefetchAbort(vp, vp.pc, ok ? FSC.EXTERNAL : fsc)) ?? 0;
       this.mmu.accessed();
       this.#tlbs.note(vp.index, entry, hi, lo, shift, isGlobal);
-      const base = this.#records(at >>> PAGE_SHIFT);
+      const base = this.#records(at >>> PAGE_SHIFT, guarded);
       words[entry] = tag;
       words[entry + 1] = hi;
       words[entry + 2] = base;
@@ -649,29 +690,37 @@ export class Cpu implements TlbControl {
     return words[entry + 2] + ((lo & (PAGE - 4)) << 3);
   }
 
-  /** Address of the records of a RAM page. */
-  #records(page: number): number {
-    let slot = this.#slotOfPage[page] - 1;
+  /** Address of the records of a RAM page where it is guarded, or where it is not. */
+  #records(page: number, guarded: boolean): number {
+    const slots = this.#slotOfPage[guarded ? 1 : 0];
+    let slot = slots[page] - 1;
     if (slot < 0) {
-      if (this.#slots === RECORD_SLOTS) this.dropAllCode();
-      slot = this.#slots++;
-      this.#slotOfPage[page] = slot + 1;
+      if (this.#slots + this.#guardedSlots === RECORD_SLOTS) this.dropAllCode();
+      if (guarded) this.#setGuardedSlots(this.#guardedSlots + 1);
+      slot = guarded ? RECORD_SLOTS - this.#guardedSlots : this.#slots++;
+      slots[page] = slot + 1;
       this.#pageOfSlot[slot] = page;
       this.interpreter.placeSentinel(RECORDS + slot * PAGE_STRIDE + PAGE_RECORDS * RECORD);
     }
     return RECORDS + slot * PAGE_STRIDE;
   }
 
+  #setGuardedSlots(count: number): void {
+    this.#guardedSlots = count;
+    this.#words[CELL.GUARDED >>> 2] = RECORDS + (RECORD_SLOTS - count) * PAGE_STRIDE;
+  }
+
   /** The RAM page mapped for instructions at a virtual page, if it has records, and where these are. */
-  #executablePage(hi: number, lo: number): { number: number; records: number } | undefined {
+  #executablePage(hi: number, lo: number): { number: number; records: number; guarded: boolean } | undefined {
     const vp = this.#loaded;
     if (!this.mmu.translate(vp, hi, lo, EXECUTE, vp.el as 0 | 1, false)) return undefined;
-    const at = this.#ram.at(this.mmu.out.pa, PAGE);
+    const { pa, guarded } = this.mmu.out;
+    const at = this.#ram.at(pa, PAGE);
     if (at < 0) return undefined;
     const number = at >>> PAGE_SHIFT;
-    const slot = this.#slotOfPage[number] - 1;
+    const slot = this.#slotOfPage[guarded ? 1 : 0][number] - 1;
     if (slot < 0 || !(this.#ram.flags[number] & CODE)) return undefined;
-    return { number, records: RECORDS + slot * PAGE_STRIDE };
+    return { number, records: RECORDS + slot * PAGE_STRIDE, guarded };
   }
 
   /** Fills the record at `rec` and those after it that are likely to run. */
@@ -705,24 +754,30 @@ export class Cpu implements TlbControl {
   /** A page with records is about to be (or has just been) written. */
   #dropPage(page: number): void {
     this.#ram.flags[page] &= ~CODE;
-    const slot = this.#slotOfPage[page] - 1;
-    if (slot < 0) return;
-    const base = RECORDS + slot * PAGE_STRIDE;
-    this.#bytes.fill(0, base, base + PAGE_RECORDS * RECORD);
-    this.translator?.dropPage(base);
-    for (const rec of this.#patched) if (rec >= base && rec < base + PAGE_STRIDE) this.#patch(rec);
+    for (const slots of this.#slotOfPage) {
+      if (slots[page] === 0) continue;
+      const base = RECORDS + (slots[page] - 1) * PAGE_STRIDE;
+      this.#bytes.fill(0, base, base + PAGE_RECORDS * RECORD);
+      this.translator?.dropPage(base);
+      for (const rec of this.#patched) if (rec >= base && rec < base + PAGE_STRIDE) this.#patch(rec);
+    }
   }
 
   /** Forgets all decoded code. */
   dropAllCode(): void {
+    const guarded = this.#words[CELL.GUARDED >>> 2];
     this.#bytes.fill(0, RECORDS, RECORDS + this.#slots * PAGE_STRIDE);
-    for (let slot = 0; slot < this.#slots; slot++) {
+    this.#bytes.fill(0, guarded, guarded + this.#guardedSlots * PAGE_STRIDE);
+    for (let slot = 0; slot < RECORD_SLOTS; slot++) {
+      if (slot === this.#slots) slot = RECORD_SLOTS - this.#guardedSlots;
+      if (slot === RECORD_SLOTS) break;
       const page = this.#pageOfSlot[slot];
-      this.#slotOfPage[page] = 0;
+      for (const slots of this.#slotOfPage) slots[page] = 0;
       this.#ram.flags[page] &= ~CODE;
     }
-    this.translator?.dropAll(this.#slots);
+    this.translator?.dropAll(this.#slots, this.#guardedSlots);
     this.#slots = 0;
+    this.#setGuardedSlots(0);
     this.#patched.clear();
     this.interpreter.forgetTemplates();
     this.#tlbs.flushCode();
@@ -893,6 +948,7 @@ export class Cpu implements TlbControl {
           for (let i = 0; i < length; i += n) bus.write(pa + i, n, this.#getBounce(from + i, n));
         }
       }
+    this.#clearBtype(vp);
     clock.retire(1);
     if (this.#watchpoints.length) this.#checkWatchpoints(pc, (BigInt(hi) << 32n) | BigInt(lo), info);
   }

@@ -29,6 +29,7 @@ const EC = {
   UNKNOWN: 0x00,
   WFX: 0x01,
   FP: 0x07,
+  BRANCH_TARGET: 0x0d,
   ILLEGAL_STATE: 0x0e,
   SVC64: 0x15,
   SYSTEM: 0x18,
@@ -74,11 +75,12 @@ function take(vp: VpState, kind: number, after = false): void {
   vp.setU32(SPSR, vp.u32(VP.STEPPING) ? old | PSTATE.SS : old);
   vp.setU32(SPSR + 4, 0);
   vp.setU32(VP.STEPPING, 0);
-  vp.copy(VP.PC, ELR);
-  if (after) vp.setU64(ELR, vp.pc + 4n);
+  const lo = (vp.u32(VP.PC) + (after ? 4 : 0)) >>> 0;
+  vp.setU32(ELR, lo);
+  vp.setU32(ELR + 4, vp.u32(VP.PC + 4) + (after && lo < 4 ? 1 : 0));
   setMode(vp, PSTATE.EL1H);
   let p = vp.u32(VP.PSTATE) | PSTATE.DAIF;
-  p &= ~(PSTATE.SS | PSTATE.IL | PSTATE.UAO | PSTATE.SSBS | (3 << 10));
+  p &= ~(PSTATE.SS | PSTATE.IL | PSTATE.UAO | PSTATE.SSBS | PSTATE.BTYPE);
   // SPAN is RES1 without FEAT_PAN, DSSBS RES0 without FEAT_SSBS (sysregs.ts).
   if ((vp.u32(SCTLR) & (1 << 23)) === 0) p |= PSTATE.PAN;
   if (vp.u32(SCTLR + 4) & (1 << 12)) p |= PSTATE.SSBS;
@@ -89,7 +91,17 @@ function take(vp: VpState, kind: number, after = false): void {
   refresh(vp);
 }
 
+/** Exceptions that come before the instruction at PC (or instead of it) tell BTYPE; for others SPSR_EL1 may say zero (AArch64.TakeException). */
+const KEEPS_BTYPE: ReadonlySet<number> = new Set([
+  EC.BRANCH_TARGET,
+  EC.ILLEGAL_STATE,
+  EC.PC_ALIGNMENT,
+  EC.BRK64,
+  ...[EC.INSTRUCTION_ABORT, EC.BREAKPOINT, EC.SOFTWARE_STEP].flatMap((ec) => [ec, ec + 1]),
+]);
+
 function synchronous(vp: VpState, ec: number, iss: number, after = false): void {
+  if (!KEEPS_BTYPE.has(ec)) vp.setU32(VP.PSTATE, vp.u32(VP.PSTATE) & ~PSTATE.BTYPE);
   // IL = 1: the instruction is 32 bits long, or the class always says so.
   vp.setU32(ESR, (ec << 26) | (1 << 25) | iss);
   vp.setU32(ESR + 4, 0);
@@ -151,6 +163,10 @@ export function takePcAlignment(vp: VpState): void {
   synchronous(vp, EC.PC_ALIGNMENT, 0);
 }
 
+/** The instruction at PC is not one that PSTATE.BTYPE lets a jump land on. */
+export const takeBranchTarget = (vp: VpState): void =>
+  synchronous(vp, EC.BRANCH_TARGET, (vp.u32(VP.PSTATE) & PSTATE.BTYPE) >>> 10);
+
 /** SP as a base address is not a multiple of 16, and SCTLR_EL1.SA (SA0 at EL0) checks that. */
 export const takeSpAlignment = (vp: VpState): void => synchronous(vp, EC.SP_ALIGNMENT, 0);
 
@@ -187,21 +203,23 @@ function spsrMask(vp: VpState): number {
   if (vp.u32(MMFR2) & 0xf0) mask |= PSTATE.UAO;
   if (vp.u32(PFR0 + 4) & 0xf0000) mask |= PSTATE.DIT;
   if (vp.u32(PFR1) & 0xf0) mask |= PSTATE.SSBS;
-  if (vp.u32(PFR1) & 0xf) mask |= 3 << 10;
+  if (vp.u32(PFR1) & 0xf) mask |= PSTATE.BTYPE;
   return mask;
 }
 
-/** A branch target with its tag removed where TCR_EL1.TBIn and TBIDn say so (AArch64.BranchAddr). */
-export function branchAddress(vp: VpState, target: bigint): bigint {
-  if (!hasTag(vp.u32(TCR + 4), (target >> 55n) & 1n ? 1 : 0, true)) return target;
-  return BigInt.asUintN(64, BigInt.asIntN(56, target));
+/** After a branch: removes the tag of PC where TCR_EL1.TBIn and TBIDn say so (AArch64.BranchAddr). */
+export function removeTag(vp: VpState): void {
+  const hi = vp.u32(VP.PC + 4);
+  const upper = (hi >>> 23) & 1;
+  const canonical = (upper ? hi | 0xff000000 : hi & 0xffffff) >>> 0;
+  if (canonical !== hi && hasTag(vp.u32(TCR + 4), upper, true)) vp.setU32(VP.PC + 4, canonical);
 }
 
 /**
- * ERET at EL1, to `target`. False when SPSR_EL1 was illegal (or set IL) and so the Illegal Execution State exception has been taken at the
+ * ERET at EL1, to `target` or the address in ELR_EL1. False when SPSR_EL1 was illegal (or set IL) and so the Illegal Execution State exception has been taken at the
  * return address.
  */
-export function eret(vp: VpState, target = vp.u64(ELR)): boolean {
+export function eret(vp: VpState, target?: bigint): boolean {
   const spsr = vp.u32(SPSR);
   const debugAtSource = vp.u32(VP.DEBUG) !== 0;
   const m = spsr & 0x1f;
@@ -211,7 +229,9 @@ export function eret(vp: VpState, target = vp.u64(ELR)): boolean {
   vp.setU32(VP.PSTATE, p);
   vp.nzcv = (spsr & 0xf0000000) >>> 0;
   if (!illegal) setMode(vp, m);
-  vp.pc = branchAddress(vp, target);
+  if (target === undefined) vp.copy(ELR, VP.PC);
+  else vp.pc = target;
+  removeTag(vp);
   vp.setU32(VP.EXCL_SIZE, 0);
   // An exception return is a WFE wake-up event (D1.6.1).
   vp.setU32(VP.EVENT, 1);

@@ -1,6 +1,6 @@
 /** All architectural registers of a VP by name, for debuggers and HvCallGet/SetVpRegisters: one table over vp-state and sysregs. */
 import type { RegisterInfo } from '../index.ts';
-import { branchAddress } from './exceptions.ts';
+import { removeTag } from './exceptions.ts';
 import type { Feature } from './features.ts';
 import {
   readSystemRegister,
@@ -62,7 +62,8 @@ export class Registers {
       64,
       (vp) => vp.pc,
       (vp, v) => {
-        vp.pc = branchAddress(vp, v);
+        vp.pc = v;
+        removeTag(vp);
       },
     );
     add(

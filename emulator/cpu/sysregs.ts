@@ -185,7 +185,7 @@ const translation =
 const refreshPointers = (ports: CpuPorts, vp: VpState): void =>
   refreshPointerAuthentication(vp, ports.features, vp.u64(cell('SCTLR_EL1')), vp.u64(cell('TCR_EL1')));
 
-/** SCTLR_EL1 bits that exist here (D19.2.118): nothing of AArch32, big-endian, EL2, BTI, MTE or FEAT_ExS. */
+/** SCTLR_EL1 bits that exist here (D19.2.118): nothing of AArch32, big-endian, EL2, MTE or FEAT_ExS. */
 const SCTLR = {
   M: 1n << 0n,
   A: 1n << 1n,
@@ -203,6 +203,8 @@ const SCTLR = {
   SPAN: 1n << 23n,
   TSCXT: 1n << 20n,
   UCI: 1n << 26n,
+  BT0: 1n << 35n,
+  BT1: 1n << 36n,
   DSSBS: 1n << 44n,
   EPAN: 1n << 57n,
 } as const;
@@ -235,6 +237,7 @@ function sctlr(features: ReadonlySet<Feature>, value: bigint): bigint {
     mask |= SCTLR.TSCXT;
     res1 &= ~SCTLR.TSCXT;
   }
+  if (features.has('BTI')) mask |= SCTLR.BT0 | SCTLR.BT1;
   if (features.has('SPECRES')) mask |= SCTLR.ENRCTX;
   if (features.has('PAuth')) mask |= SCTLR_PAUTH;
   return (value & mask) | res1;
@@ -244,8 +247,8 @@ function sctlr(features: ReadonlySet<Feature>, value: bigint): bigint {
 export function setMode(vp: VpState, m: number): void {
   const pstate = vp.u32(VP.PSTATE);
   // M[0] is PSTATE.SP, and EL0 always uses SP_EL0.
-  vp.setU64(pstate & 1 ? VP.SP_EL1 : VP.SP_EL0, vp.u64(VP.SP));
-  vp.setU64(VP.SP, vp.u64(m & 1 ? VP.SP_EL1 : VP.SP_EL0));
+  vp.copy(VP.SP, pstate & 1 ? VP.SP_EL1 : VP.SP_EL0);
+  vp.copy(m & 1 ? VP.SP_EL1 : VP.SP_EL0, VP.SP);
   vp.setU32(VP.PSTATE, (pstate & ~PSTATE.M) | m);
 }
 

@@ -92,6 +92,7 @@ export const PSTATE = {
   SS: 1 << 21,
   IL: 1 << 20,
   SSBS: 1 << 12,
+  BTYPE: 3 << 10,
   D: 1 << 9,
   A: 1 << 8,
   I: 1 << 7,
@@ -166,7 +167,7 @@ export class VpState {
     return this.view.getBigUint64(at, true);
   }
   setU64(at: number, v: bigint): void {
-    this.view.setBigUint64(at, BigInt.asUintN(64, v), true);
+    this.view.setBigUint64(at, v, true); // modulo 2^64
   }
 
   /** X[n], n 0..30; 31 reads as zero. */

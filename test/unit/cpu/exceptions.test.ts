@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  branchAddress,
   eret,
+  removeTag,
   takeBrk,
   takeDataAbort,
   takeFiq,
@@ -148,13 +148,20 @@ test('EL1t and EL1h have their own stack pointers', () => {
   assert.deepEqual([f.vp.sp, f.get('SP_EL0')], [0x100n, 0x208n]);
 });
 
-test('ERET drops the tag of an address where TBI says so', () => {
+test('a branch drops the tag of an address where TBI says so', () => {
   const f = fixture();
+  const branchTo = (target: bigint): bigint => {
+    f.vp.pc = target;
+    removeTag(f.vp);
+    return f.vp.pc;
+  };
   const tagged = 0x5a00_7fff_0000_1000n;
-  assert.equal(branchAddress(f.vp, tagged), tagged);
+  assert.equal(branchTo(tagged), tagged);
   f.set('TCR_EL1', (1n << 37n) | (1n << 38n));
-  assert.equal(branchAddress(f.vp, tagged), 0x7fff_0000_1000n);
-  assert.equal(branchAddress(f.vp, 0x5aff_8000_0000_1000n), 0xffff_8000_0000_1000n);
+  assert.equal(branchTo(tagged), 0x7fff_0000_1000n);
+  assert.equal(branchTo(0x5aff_8000_0000_1000n), 0xffff_8000_0000_1000n);
+  // Bit 55 decides which half, whatever the tag.
+  assert.equal(branchTo(0x0080_0000_0000_1000n), 0xff80_0000_0000_1000n);
 });
 
 test('WFI and WFE trap from EL0 unless SCTLR_EL1 lets them', () => {
