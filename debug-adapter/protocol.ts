@@ -16,6 +16,10 @@ export interface LaunchArguments {
   boot?: string;
   /** With `device-tree`: address of the program, `0x...`. */
   load?: string;
+  /** Newest VMBus version that the host speaks: `5.2`. */
+  vmbusVersion?: string;
+  /** The guest signals its disks and network by monitor pages. Default false. */
+  monitorPages?: boolean;
   stopOnEntry?: boolean;
   /** TLFS names or codes (`HvCallPostMessage`, `0x5c`). */
   stopOnHypercalls?: string[];

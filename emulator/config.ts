@@ -45,6 +45,12 @@ export interface MachineConfig {
   initrdName?: string;
   /** Disks, LUN 0 first. What the guest writes stays in the machine; none: no SCSI controller is offered. */
   disks?: readonly DiskConfig[];
+  /** Newest VMBus version that the host speaks, such as `5.2`. Left out: the newest there is. */
+  vmbusVersion?: string;
+  /** Network and disks are signalled by bits in monitor pages, which the host looks at every 100 us, not by hypercalls. */
+  monitorPages?: boolean;
+  /** Relid of the first VMBus channel; the others follow. Left out: 1. */
+  firstRelid?: number;
   /** Seed of everything the platform has to make up (KASLR seed, OEM0 entropy); the same seed gives the same run. */
   seed: number;
   /** Wall-clock time at power-on, ms since 1970, as the RTC and the timesync IC tell it. */

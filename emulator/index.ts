@@ -183,6 +183,10 @@ export interface Machine {
   requestShutdown(restart: boolean): boolean;
   /** Sends a key (set 1 make code) through the synthetic keyboard. False: not open. */
   sendKey(makeCode: number, released: boolean, extended: boolean): boolean;
+  /** Takes a VMBus device away from the guest, by its short name. False: no such device, or the guest does not have it. */
+  rescindDevice(name: string): boolean;
+  /** Offers a device again that was taken away. False: no such device, it is there, or the guest has not let it go yet. */
+  offerDevice(name: string): boolean;
   /** Puts a disk at the first free LUN, also of a running guest. Throws `ConfigError`. One that was there before keeps what was written. */
   attachDisk(disk: DiskConfig): number;
   /** Takes a disk away. False: there is none of that name. */

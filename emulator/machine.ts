@@ -175,7 +175,13 @@ class HyperVMachine implements Machine {
       // One instruction is one nanosecond (clock.ts).
       runtime: (vp) => this.#loop.retired[vp],
     });
-    this.#vmbus = new Vmbus(this.#partition, { startTime: config.startTime, disks: config.disks });
+    this.#vmbus = new Vmbus(this.#partition, {
+      startTime: config.startTime,
+      disks: config.disks,
+      version: config.vmbusVersion,
+      monitorPages: config.monitorPages,
+      firstRelid: config.firstRelid,
+    });
     const efi = new EfiRuntime(() => config.startTime + clock.now / 1e6);
     const uid: SmcccRow = {
       id: VENDOR_HYP_UID,
@@ -527,6 +533,12 @@ class HyperVMachine implements Machine {
   }
   sendKey(makeCode: number, released: boolean, extended: boolean): boolean {
     return this.#vmbus.sendKey(makeCode, released, extended);
+  }
+  rescindDevice(name: string): boolean {
+    return this.#vmbus.rescind(name);
+  }
+  offerDevice(name: string): boolean {
+    return this.#vmbus.offer(name);
   }
   attachDisk(disk: DiskConfig): number {
     return this.#vmbus.scsi.attach(disk);

@@ -29,6 +29,8 @@ export const MACHINE_OPTIONS = {
   boot: { type: 'string' },
   load: { type: 'string' },
   disk: { type: 'string', multiple: true },
+  'vmbus-version': { type: 'string' },
+  'monitor-pages': { type: 'boolean' },
 } as const;
 
 export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image, compressed Image, EFI zboot image or ELF; with --boot device-tree any
@@ -45,9 +47,13 @@ export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image,
   --disk FILE[,ro][,dvd][,write=FILE]
                            a disk on the SCSI controller, may be repeated: a raw, VHD or VHDX image. What the guest writes
                            is gone at the end unless write= names a differencing .vhdx, or the image itself (raw, fixed
-                           VHD). ro: the guest cannot write. dvd: a DVD drive (default for .iso)`;
+                           VHD). ro: the guest cannot write. dvd: a DVD drive (default for .iso)
+  --vmbus-version VERSION  the newest VMBus version that the host speaks: 2.4, 3.0, 4.0, 4.1, 5.0 to 5.3 or 6.0 (default)
+  --monitor-pages          the guest signals its disks and network by monitor pages, not by hypercalls`;
 
-type MachineValues = { [K in keyof typeof MACHINE_OPTIONS]?: K extends 'disk' ? string[] : string };
+type MachineValues = {
+  [K in keyof typeof MACHINE_OPTIONS]?: K extends 'disk' ? string[] : K extends 'monitor-pages' ? boolean : string;
+};
 
 /** What may stand behind a disk's file name. */
 const DISK_WORDS: Record<string, Partial<DiskSetting>> = { ro: { readOnly: true }, dvd: { dvd: true } };
@@ -99,6 +105,8 @@ export async function machineConfig(values: MachineValues, disks: DiskFiles): Pr
     ...DEFAULTS,
     boot,
     ...(load === undefined ? {} : { load: Number(load) }),
+    ...(values['vmbus-version'] === undefined ? {} : { vmbusVersion: values['vmbus-version'] }),
+    ...(values['monitor-pages'] ? { monitorPages: true } : {}),
     memory: values.memory === undefined ? DEFAULTS.memory : integer('memory', values.memory, 64, 3072),
     cpus: values.cpus === undefined ? DEFAULTS.cpus : integer('cpus', values.cpus, 1, 64),
     cpu: values.cpu ?? DEFAULTS.cpu,

@@ -50,8 +50,8 @@ function checkArguments(args: LaunchArguments): void {
       throw new UserError(`launch.json: "${key}" ${value === undefined || value === '' ? 'is missing' : 'must be text'}`);
   };
   text('kernel', true);
-  for (const key of ['initrd', 'append', 'cpu', 'boot', 'load', 'consoleLog'] as const) text(key);
-  for (const key of ['stopOnEntry', 'stopOnCrash'] as const) {
+  for (const key of ['initrd', 'append', 'cpu', 'boot', 'load', 'vmbusVersion', 'consoleLog'] as const) text(key);
+  for (const key of ['monitorPages', 'stopOnEntry', 'stopOnCrash'] as const) {
     const value: unknown = args[key];
     if (value !== undefined && typeof value !== 'boolean') throw new UserError(`launch.json: "${key}" must be true or false`);
   }
@@ -154,6 +154,8 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       append: args.append ?? DEFAULTS.append,
       boot: args.boot !== undefined && isBootKind(args.boot) ? args.boot : DEFAULTS.boot,
       ...(args.load === undefined ? {} : { load: Number(args.load) }),
+      ...(args.vmbusVersion === undefined ? {} : { vmbusVersion: args.vmbusVersion }),
+      ...(args.monitorPages === undefined ? {} : { monitorPages: args.monitorPages }),
       kernel,
       kernelName,
       disks: disks.configs,

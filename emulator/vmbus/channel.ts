@@ -82,6 +82,11 @@ export class Channel implements DeviceChannel {
     return EVENT_CONNECTION_BASE + this.relid;
   }
 
+  /** Virtual time that a signal by monitor page may take, ns; 0: the device does not ask for one. */
+  get latency(): number {
+    return this.device.offer.monitorLatency ?? 0;
+  }
+
   get open(): boolean {
     return this.state.state === 'open' && this.state.fault === '';
   }

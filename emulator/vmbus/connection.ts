@@ -6,21 +6,25 @@
 import type { HypervisorHost } from '../hyperv/host.ts';
 import type { MessagePort, Partition } from '../hyperv/partition.ts';
 import { STATUS } from '../hyperv/tlfs.ts';
-import type { DiskConfig } from '../config.ts';
+import { ConfigError, type DiskConfig } from '../config.ts';
 import type { VmbusInfo } from '../index.ts';
 import { Channel, type ChannelBus, type ChannelState } from './channel.ts';
 import type { DeviceEnvironment } from './device.ts';
 import { DEVICES, type Devices } from './devices/index.ts';
 import { finish, type GpadlState, newGpadl, receive, ringPages } from './gpadl.ts';
+import { Monitor, type MonitorState } from './monitor.ts';
 import {
   CHANNEL_FLAG_NAMED_PIPE,
+  CHANNEL_FLAG_REQUEST_MONITORED_NOTIFICATION,
   describeMessage,
   EVENT_CONNECTION_BASE,
+  FEATURE_CLIENT_ID,
+  FEATURE_MODIFY_CONNECTION,
   makeMessage,
   MAX_RELID,
   MESSAGES,
+  MESSAGE_CONNECTION,
   MESSAGE_CONNECTION_5_0,
-  MESSAGE_CONNECTIONS,
   type MessageBody,
   type MessageName,
   messageName,
@@ -33,6 +37,7 @@ import {
   tailOf,
   VERSION_5_0,
   VERSION_5_3,
+  VERSION_6_0,
   VERSIONS,
   versionText,
   VMBUS_MESSAGE_TYPE,
@@ -42,6 +47,8 @@ import {
 export interface ConnectionState {
   connected: boolean;
   version: number;
+  /** Feature flags granted; from 6.0 on. */
+  features: number;
   /** The VP that gets our messages: the guest's connect VP. */
   targetVp: number;
   /** The guest has asked for offers: what comes later is offered when it comes. */
@@ -49,12 +56,22 @@ export interface ConnectionState {
   gpadls: GpadlState[];
 }
 
-export const newConnection = (): ConnectionState => ({ connected: false, version: 0, targetVp: 0, offered: false, gpadls: [] });
+export const newConnection = (): ConnectionState => ({
+  connected: false,
+  version: 0,
+  features: 0,
+  targetVp: 0,
+  offered: false,
+  gpadls: [],
+});
 
 /** Messages that may wait for the guest before it is asked to post later; the guest retries on that status. */
 const MAX_WAITING = 64;
 /** A guest that has more GPADLs than this is not using them. */
 const MAX_GPADLS = 1024;
+
+/** FAILED_UNKNOWN_FAILURE (microsoft/openvmm vmbus_core/src/protocol.rs, ConnectionState). */
+const CONNECTION_FAILED = 2;
 
 type Handlers = { [N in MessageName]?: (message: MessageBody<N>, payload: Uint8Array, vp: number) => void };
 
@@ -63,15 +80,28 @@ export class Connection implements MessagePort {
   readonly #host: HypervisorHost;
   readonly #partition: Partition;
   readonly #channels: readonly Channel[];
+  readonly #monitor: Monitor;
+  readonly #versions: readonly number[];
   readonly #handlers: Handlers;
 
-  constructor(partition: Partition, channels: readonly Channel[], state: ConnectionState) {
+  /** Speaks `versions`; channels that have an id of `monitor` are signalled through it. */
+  constructor(
+    partition: Partition,
+    channels: readonly Channel[],
+    state: ConnectionState,
+    versions: readonly number[],
+    monitor: Monitor,
+  ) {
     this.state = state;
     this.#host = partition.host;
     this.#partition = partition;
     this.#channels = channels;
+    this.#monitor = monitor;
+    this.#versions = versions;
     this.#handlers = {
       InitiateContact: (m, _payload, vp) => this.#initiateContact(m, vp),
+      InitiateContact2: (m, _payload, vp) => this.#initiateContact(m, vp),
+      ModifyConnection: (m) => this.#modifyConnection(m),
       Unload: (_m, _payload, vp) => this.#unload(vp),
       RequestOffers: () => this.#requestOffers(),
       GpadlHeader: (m, payload) => this.#gpadlHeader(m, payload),
@@ -94,7 +124,7 @@ export class Connection implements MessagePort {
       return STATUS.SUCCESS;
     }
     const name = messageName(payload);
-    const fresh = name === 'InitiateContact' || name === 'Unload';
+    const fresh = name === 'InitiateContact' || name === 'InitiateContact2' || name === 'Unload';
     if (!fresh && this.#partition.vps[this.state.targetVp].synic.queued(VMBUS_SINT) >= MAX_WAITING)
       return STATUS.INSUFFICIENT_BUFFERS;
     if (name === undefined) {
@@ -118,6 +148,7 @@ export class Connection implements MessagePort {
   /** Ends the conversation at once: channels let go of their rings, nothing more is sent. */
   reset(): void {
     for (const channel of this.#channels) channel.detach('unoffered');
+    this.#monitor.disconnect();
     for (const vp of this.#partition.vps) vp.synic.drop(VMBUS_SINT);
     Object.assign(this.state, newConnection());
   }
@@ -153,18 +184,48 @@ export class Connection implements MessagePort {
     const vtl = Number((m.InterruptPage >> 8n) & 0xffn);
     const targetOk = m.TargetVp < this.#partition.vps.length;
     this.state.targetVp = targetOk ? m.TargetVp : vp;
-    const supported = VERSIONS.includes(version) && targetOk && (!modern || (sint === VMBUS_SINT && vtl === 0));
+    const known = this.#versions.includes(version);
+    const supported = known && targetOk && (!modern || (sint === VMBUS_SINT && vtl === 0));
     if (!supported) {
-      if (VERSIONS.includes(version)) this.#note(`connection to VP ${m.TargetVp}, SINT ${sint}, VTL ${vtl} refused`);
+      if (known) this.#note(`connection to VP ${m.TargetVp}, SINT ${sint}, VTL ${vtl} refused`);
       this.#send('VersionResponse', { VersionSupported: 0 });
       return;
     }
     this.state.connected = true;
     this.state.version = version;
-    this.#send('VersionResponse', {
+    this.#useMonitorPages(m.MonitorPage1, m.MonitorPage2);
+    if (version < VERSION_6_0) {
+      this.#send('VersionResponse', {
+        VersionSupported: 1,
+        SelectedVersionOrConnectionId: modern ? MESSAGE_CONNECTION_5_0 : version,
+      });
+      return;
+    }
+    this.state.features = Number(m.InterruptPage >> 32n) & (FEATURE_MODIFY_CONNECTION | FEATURE_CLIENT_ID);
+    this.#send('VersionResponse2', {
       VersionSupported: 1,
-      SelectedVersionOrConnectionId: modern ? MESSAGE_CONNECTION_5_0 : version,
+      ConnectionId: MESSAGE_CONNECTION_5_0,
+      SupportedFeatures: this.state.features,
     });
+  }
+
+  /** Other monitor pages, or none. */
+  #modifyConnection(m: MessageBody<'ModifyConnection'>): void {
+    if (!(this.state.features & FEATURE_MODIFY_CONNECTION)) {
+      this.#note('ModifyConnection, a feature that was not granted');
+      return;
+    }
+    const none = m.MonitorPage1 === 0n && m.MonitorPage2 === 0n;
+    const ok = this.#useMonitorPages(m.MonitorPage1, m.MonitorPage2) || none;
+    this.#send('ModifyConnectionResponse', { ConnectionState: ok ? 0 : CONNECTION_FAILED });
+  }
+
+  #useMonitorPages(parentToChild: bigint, childToParent: bigint): boolean {
+    if (this.#monitor.unused) return true;
+    const ok = this.#monitor.connect(parentToChild, childToParent);
+    if (!ok) this.#note('no monitor pages in RAM: every signal is a hypercall');
+    this.#monitor.watch();
+    return ok;
   }
 
   #unload(vp: number): void {
@@ -186,13 +247,16 @@ export class Connection implements MessagePort {
     const user = new Uint8Array(120);
     if (offer.pipe) new DataView(user.buffer).setUint32(0, PIPE_MODE_MESSAGE, true);
     channel.offer();
+    const monitorId = this.#monitor.idOf(channel);
     this.#send('OfferChannel', {
       InterfaceType: offer.interfaceType,
       InterfaceInstance: offer.instance,
-      ChannelFlags: offer.pipe ? CHANNEL_FLAG_NAMED_PIPE : 0,
+      ChannelFlags:
+        (offer.pipe ? CHANNEL_FLAG_NAMED_PIPE : 0) | (monitorId === undefined ? 0 : CHANNEL_FLAG_REQUEST_MONITORED_NOTIFICATION),
       UserDefined: user,
       SubChannelIndex: channel.index,
       ChildRelId: channel.relid,
+      ...(monitorId === undefined ? {} : { MonitorId: monitorId, MonitorAllocated: 1 }),
       IsDedicatedInterrupt: 1,
       ConnectionId: channel.connectionId,
     });
@@ -252,7 +316,9 @@ export class Connection implements MessagePort {
     const ok = channel && ready && fits && m.TargetVp < this.#partition.vps.length;
     if (!ok) this.#note(`channel ${m.ChildRelId} cannot be opened: ${describe(ready, fits)}`);
     this.#send('OpenChannelResult', { ChildRelId: m.ChildRelId, OpenId: m.OpenId, Status: ok ? 0 : NT_INVALID_PARAMETER });
-    if (ok) channel.attach(m.OpenId, m.RingBufferGpadlHandle, pages, downstream, m.TargetVp);
+    if (!ok) return;
+    channel.attach(m.OpenId, m.RingBufferGpadlHandle, pages, downstream, m.TargetVp);
+    this.#monitor.watch();
   }
 
   #closeChannel(m: MessageBody<'CloseChannel'>): void {
@@ -262,7 +328,10 @@ export class Connection implements MessagePort {
 
   #relidReleased(m: MessageBody<'RelIdReleased'>): void {
     const channel = this.#channel(m.ChildRelId, m);
-    if (channel?.state.state === 'rescinded') channel.detach('unoffered');
+    if (channel?.state.state !== 'rescinded') return;
+    channel.detach('unoffered');
+    // What the guest forgot to tear down goes with the channel.
+    this.state.gpadls = this.state.gpadls.filter((g) => g.relid !== m.ChildRelId);
   }
 
   #modifyChannel(m: MessageBody<'ModifyChannel'>): void {
@@ -325,11 +394,26 @@ export interface VmbusOptions {
   startTime: number;
   /** On the SCSI controller, from LUN 0 on. */
   disks?: readonly DiskConfig[];
+  /** Newest version to speak, `5.2`. Left out: the newest there is. */
+  version?: string;
+  /** Devices that ask for it are signalled through monitor pages. */
+  monitorPages?: boolean;
+  /** Relid of the first channel. Left out: 1. */
+  firstRelid?: number;
+}
+
+/** The versions up to `ceiling`. Throws `ConfigError` for what is no version. */
+function versionsUpTo(ceiling: string): readonly number[] {
+  const at = VERSIONS.findIndex((v) => versionText(v) === ceiling);
+  if (at < 0)
+    throw new ConfigError(`vmbusVersion "${ceiling}" is not a version of VMBus: ${VERSIONS.map(versionText).join(', ')}`);
+  return VERSIONS.slice(0, at + 1);
 }
 
 export interface VmbusState {
   connection: ConnectionState;
-  /** Channel n has relid n + 1. */
+  monitor: MonitorState;
+  /** Channel n has the first relid + n. */
   channels: ChannelState[];
   /** Each device's own state, in the order of their primary channels. */
   devices: object[];
@@ -357,26 +441,37 @@ export class Vmbus {
       offerNow: (channel) => this.#connection.offerNow(channel),
     };
     const devices: Record<string, unknown> = {};
+    const first = options.firstRelid ?? 1;
     const primaries = Object.entries(DEVICES).map(([name, factory], n) => {
-      const channel = new Channel(host, bus, n + 1, (c) => factory(c, environment));
+      const channel = new Channel(host, bus, first + n, (c) => factory(c, environment));
       devices[name] = channel.device;
       return channel;
     });
     const subs = primaries.flatMap(({ device }) =>
       Array.from({ length: device.subChannels ?? 0 }, (_, i) => ({ device, index: i + 1 })),
     );
-    this.#channels = [...primaries, ...subs.map((s, n) => new Channel(host, bus, primaries.length + n + 1, s.device, s.index))];
+    const count = primaries.length + subs.length;
+    if (first < 1 || first + count - 1 > MAX_RELID)
+      throw new ConfigError(`firstRelid must be 1 to ${MAX_RELID + 1 - count}: this machine has ${count} channels`);
+    this.#channels = [
+      ...primaries,
+      ...subs.map((s, n) => new Channel(host, bus, first + primaries.length + n, s.device, s.index)),
+    ];
     this.#devices = devices as Devices;
     const connection = newConnection();
-    this.#connection = new Connection(partition, this.#channels, connection);
+    const versions = options.version === undefined ? VERSIONS : versionsUpTo(options.version);
+    const monitor = new Monitor(host, options.monitorPages ? this.#channels.filter((c) => c.latency > 0) : []);
+    this.#connection = new Connection(partition, this.#channels, connection, versions, monitor);
     this.state = {
       connection,
+      monitor: monitor.state,
       channels: this.#channels.map((c) => c.state),
       devices: primaries.map((c) => c.device.state),
     };
-    for (const id of MESSAGE_CONNECTIONS) partition.connectMessagePort(id, this.#connection);
+    partition.connectMessagePort(MESSAGE_CONNECTION, this.#connection);
+    if (versions.some((v) => v >= VERSION_5_0)) partition.connectMessagePort(MESSAGE_CONNECTION_5_0, this.#connection);
     partition.connectEventPort(EVENT_CONNECTION_BASE, MAX_RELID + 1, (_vp, id, flag) => {
-      const channel = this.#channels[id - EVENT_CONNECTION_BASE - 1];
+      const channel = this.#channels[id - EVENT_CONNECTION_BASE - first];
       if (channel?.state.state !== 'open') return STATUS.INVALID_CONNECTION_ID;
       if (flag !== 0) return STATUS.INVALID_PARAMETER;
       channel.onSignal();
@@ -409,6 +504,14 @@ export class Vmbus {
   /** The SCSI controller, for whoever attaches disks to it. */
   get scsi(): Devices['scsi'] {
     return this.#devices.scsi;
+  }
+
+  /** Gives a device that was taken away back to a connected guest. False: no such device, it is there, or the guest still holds on to it. */
+  offer(device: string): boolean {
+    const channel = this.#channels.find((c) => c.device.name === device && c.index === 0);
+    if (!channel || channel.device.absent || channel.state.state !== 'unoffered' || !this.state.connection.offered) return false;
+    this.#connection.offerNow(channel);
+    return true;
   }
 
   /** Takes a device away from the guest, by its short name. False: no such device, or not offered. */

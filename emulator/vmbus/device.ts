@@ -10,6 +10,8 @@ export interface Offer {
   instance: string;
   /** Packets carry a pipe header: the offer says so. */
   pipe: boolean;
+  /** The host may be signalled late, by so many ns, if that saves hypercalls: by monitor page, where there is one. */
+  monitorLatency?: number;
 }
 
 /** A packet to the guest. In-band unless told otherwise. */

@@ -8,8 +8,8 @@ import { array, bytes, type FieldType, type Struct, struct, u8, u16, u32, u64, t
 /** The SINT and SynIC message type of VMBus, and the connections that guests post to (§8.1). */
 export const VMBUS_SINT = 2;
 export const VMBUS_MESSAGE_TYPE = 1;
-/** 1: versions before 5.0. 4: INITIATE_CONTACT, and everything from 5.0 on. Both take everything. */
-export const MESSAGE_CONNECTIONS = [1, 4] as const;
+/** 1: versions before 5.0. 4: everything from 5.0 on; hosts that do not speak 5.0 have no such connection. Both take everything. */
+export const MESSAGE_CONNECTION = 1;
 export const MESSAGE_CONNECTION_5_0 = 4;
 
 /** Relids are event flags of one SINT: 1..2047. A channel's connection id is this plus its relid (§8.5). */
@@ -21,6 +21,7 @@ export const versionText = (v: number): string => `${v >>> 16}.${v & 0xffff}`;
 export const VERSION_4_1 = version(4, 1);
 export const VERSION_5_0 = version(5, 0);
 export const VERSION_5_3 = version(5, 3);
+export const VERSION_6_0 = version(6, 0);
 /** What we speak (§8.2): 2.4 is Windows 8's. Any other version is answered with supported = 0, and the guest tries the next. */
 export const VERSIONS: readonly number[] = [
   version(2, 4),
@@ -31,7 +32,12 @@ export const VERSIONS: readonly number[] = [
   version(5, 1),
   version(5, 2),
   VERSION_5_3,
+  VERSION_6_0,
 ];
+
+/** Feature flags of 6.0 (§8.4; microsoft/openvmm vmbus_core/src/protocol.rs, FeatureFlags) that we grant to whoever asks. */
+export const FEATURE_MODIFY_CONNECTION = 4;
+export const FEATURE_CLIENT_ID = 8;
 
 /** Failure in messages that carry a status: STATUS_INVALID_PARAMETER, STATUS_INSUFFICIENT_RESOURCES, STATUS_CONNECTION_REFUSED. */
 export const NT_INVALID_PARAMETER = 0xc000_000d;
@@ -178,6 +184,25 @@ export const MESSAGES = {
       { size: 40 },
     ),
   ),
+  /** With a client id, which guests may send from 6.0 on: the version is what the message asks for. */
+  InitiateContact2: row(
+    14,
+    'guest',
+    OLDEST,
+    struct(
+      'InitiateContact2',
+      {
+        ...header,
+        VmbusVersionRequested: u32,
+        TargetVp: u32,
+        InterruptPage: u64,
+        MonitorPage1: u64,
+        MonitorPage2: u64,
+        ClientId: guid,
+      },
+      { size: 56 },
+    ),
+  ),
   VersionResponse: row(
     15,
     'host',
@@ -195,8 +220,19 @@ export const MESSAGES = {
       { size: 16 },
     ),
   ),
-  Unload: row(16, 'guest', version(3, 0), struct('Unload', header, { size: 8 })),
-  UnloadResponse: row(17, 'host', version(3, 0), struct('UnloadResponse', header, { size: 8 })),
+  /** From 6.0 on, when the version is supported. */
+  VersionResponse2: row(
+    15,
+    'host',
+    VERSION_6_0,
+    struct(
+      'VersionResponse2',
+      { ...header, VersionSupported: u8, ConnectionState: u8, Padding2: u16, ConnectionId: u32, SupportedFeatures: u32 },
+      { size: 20 },
+    ),
+  ),
+  Unload: row(16, 'guest', OLDEST, struct('Unload', header, { size: 8 })),
+  UnloadResponse: row(17, 'host', OLDEST, struct('UnloadResponse', header, { size: 8 })),
   OpenReservedChannel: row(18, 'guest', VERSION_5_0, struct('OpenReservedChannel', header)),
   CloseReservedChannel: row(19, 'guest', VERSION_5_0, struct('CloseReservedChannel', header)),
   CloseReservedChannelResponse: row(20, 'host', VERSION_5_0, struct('CloseReservedChannelResponse', header)),
@@ -215,7 +251,7 @@ export const MESSAGES = {
   TlConnectResult: row(
     23,
     'host',
-    version(4, 0),
+    VERSION_4_1,
     struct(
       'TlConnectResult',
       {
@@ -236,13 +272,13 @@ export const MESSAGES = {
   ModifyConnection: row(
     25,
     'guest',
-    VERSION_5_3,
+    VERSION_6_0,
     struct('ModifyConnection', { ...header, MonitorPage1: u64, MonitorPage2: u64 }, { size: 24 }),
   ),
   ModifyConnectionResponse: row(
     26,
     'host',
-    VERSION_5_3,
+    VERSION_6_0,
     struct(
       'ModifyConnectionResponse',
       {
@@ -253,24 +289,29 @@ export const MESSAGES = {
       { size: 12 },
     ),
   ),
-  Pause: row(27, 'guest', version(6, 0), struct('Pause', header, { size: 8 })),
-  PauseResponse: row(28, 'host', version(6, 0), struct('PauseResponse', header, { size: 8 })),
-  Resume: row(29, 'guest', version(6, 0), struct('Resume', header, { size: 8 })),
+  Pause: row(27, 'guest', VERSION_6_0, struct('Pause', header, { size: 8 })),
+  PauseResponse: row(28, 'host', VERSION_6_0, struct('PauseResponse', header, { size: 8 })),
+  Resume: row(29, 'guest', VERSION_6_0, struct('Resume', header, { size: 8 })),
 } as const;
 
 export type MessageName = keyof typeof MESSAGES;
 export type MessageBody<N extends MessageName> = Value<(typeof MESSAGES)[N]['layout']>;
 
-const BY_TYPE = new Map<number, MessageName>(Object.entries(MESSAGES).map(([name, r]) => [r.type, name as MessageName]));
+/** Rows of each type, the longest first: a message that has grown is told from its older form by its length. */
+const BY_TYPE = new Map<number, MessageName[]>();
+for (const [name, { type }] of Object.entries(MESSAGES))
+  BY_TYPE.set(
+    type,
+    [...(BY_TYPE.get(type) ?? []), name as MessageName].sort((a, b) => MESSAGES[b].layout.size - MESSAGES[a].layout.size),
+  );
 
-/** Row name of a message type. */
-export const messageNameOf = (type: number): MessageName | undefined => BY_TYPE.get(type);
+/** Row name of a message type; of several forms the oldest. */
+export const messageNameOf = (type: number): MessageName | undefined => BY_TYPE.get(type)?.at(-1);
 
 /** What a message is: undefined when its type is unknown or it is too short. */
 export function messageName(payload: Uint8Array): MessageName | undefined {
   if (payload.length < MessageHeader.size) return undefined;
-  const name = BY_TYPE.get(viewOf(payload).getUint32(0, true));
-  return name !== undefined && payload.length >= MESSAGES[name].layout.size ? name : undefined;
+  return BY_TYPE.get(viewOf(payload).getUint32(0, true))?.find((name) => payload.length >= MESSAGES[name].layout.size);
 }
 
 /** Reads a message of a known kind. */
@@ -304,8 +345,35 @@ export function describeMessage(payload: Uint8Array): Record<string, unknown> {
 // --- offers (§8.5) -----------------------------------------------------------------------------------------------------------
 
 export const CHANNEL_FLAG_NAMED_PIPE = 0x10;
+export const CHANNEL_FLAG_REQUEST_MONITORED_NOTIFICATION = 0x400;
 /** First dword of a pipe channel's user data: messages, each behind a pipe header. */
 export const PIPE_MODE_MESSAGE = 4;
+
+// --- monitored notifications (§8.10) -----------------------------------------------------------------------------------------
+
+export const MONITOR_GROUPS = 4;
+/** Triggers of a group. */
+export const MONITOR_TRIGGERS = 32;
+/** HV_MONITOR_PAGE of the TLFS. */
+export const MonitorPage = struct(
+  'MonitorPage',
+  {
+    /** Bits 3:0: groups in use. */
+    TriggerState: u32,
+    Reserved0: u32,
+    /** Each: u32 pending, u32 armed. */
+    TriggerGroup: array(MONITOR_GROUPS, u64),
+    Reserved1: array(3, u64),
+    NextCheckTime: array(MONITOR_GROUPS * MONITOR_TRIGGERS, u32),
+    /** In 100 ns. */
+    Latency: array(MONITOR_GROUPS * MONITOR_TRIGGERS, u16),
+    Reserved2: array(32, u64),
+    /** Each: u32 connection id, u16 flag number, u16 reserved. */
+    Parameter: array(MONITOR_GROUPS * MONITOR_TRIGGERS, u64),
+    Reserved3: bytes(1984),
+  },
+  { size: 4096 },
+);
 
 // --- rings (§8.8) ------------------------------------------------------------------------------------------------------------
 

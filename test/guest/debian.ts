@@ -16,6 +16,9 @@ export async function debianConfig(suite: string, overrides: Partial<MachineConf
   };
 }
 
+/** Lines that no healthy guest prints. */
+export const TROUBLE = /\bBUG\b|WARNING:|Call trace|Kernel panic|Oops|[Ss]oft lockup|rcu: INFO|blocked for more|Internal error/;
+
 /** A machine that collects its console. */
 export class Recorded {
   readonly machine: Machine;

@@ -130,6 +130,7 @@ export class Scsi implements Device {
     interfaceType: 'ba6163d9-04a1-4d29-b605-72e2ffb1dc7f',
     instance: 'f8b3781a-1e82-4818-a1c3-63d806ec15bb',
     pipe: false,
+    monitorLatency: 100_000,
   };
   readonly subChannels: number;
   readonly state: ScsiState = { phase: 'closed', version: 0, requests: [], units: [] };

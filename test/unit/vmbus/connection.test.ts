@@ -16,7 +16,7 @@ test('versions we speak are accepted, each with its connection; any other is ans
   assert.deepEqual(
     versions.map((v) => [v, d.contact(v)]),
     [
-      [0x6_0000, { supported: 0, state: 0, connection: 0 }],
+      [0x6_0000, { supported: 1, state: 0, connection: 4, features: 0 }],
       ...[0x5_0003, 0x5_0002, 0x5_0001, 0x5_0000].map((v) => [v, { supported: 1, state: 0, connection: 4 }]),
       ...[0x4_0001, 0x4_0000, 0x3_0000, 0x2_0004].map((v) => [v, { supported: 1, state: 0, connection: v }]),
       ...[0x1_0001, 0xd, 0xffff_ffff].map((v) => [v, { supported: 0, state: 0, connection: 0 }]),
@@ -25,7 +25,15 @@ test('versions we speak are accepted, each with its connection; any other is ans
 });
 
 test('message sizes are those that guests insist on', () => {
-  const sizes = Object.fromEntries(Object.values(MESSAGES).map((m) => [m.type, m.layout.size]));
+  const { InitiateContact, InitiateContact2, VersionResponse, VersionResponse2, ...others } = MESSAGES;
+  const grown = [InitiateContact, InitiateContact2, VersionResponse, VersionResponse2].map((m) => [m.type, m.layout.size]);
+  assert.deepEqual(grown, [
+    [14, 40],
+    [14, 56],
+    [15, 16],
+    [15, 20],
+  ]);
+  const sizes = Object.fromEntries(Object.values(others).map((m) => [m.type, m.layout.size]));
   assert.deepEqual(sizes, {
     1: 196,
     2: 12,
@@ -40,8 +48,6 @@ test('message sizes are those that guests insist on', () => {
     11: 16,
     12: 12,
     13: 12,
-    14: 40,
-    15: 16,
     16: 8,
     17: 8,
     18: 8,

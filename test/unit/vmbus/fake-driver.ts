@@ -4,9 +4,8 @@
  */
 import { viewOf } from '../../../emulator/base/struct.ts';
 import { guidText } from '../../../emulator/base/guid.ts';
-import type { DiskConfig } from '../../../emulator/config.ts';
 import type { ChannelInfo } from '../../../emulator/index.ts';
-import { Vmbus } from '../../../emulator/vmbus/connection.ts';
+import { Vmbus, type VmbusOptions } from '../../../emulator/vmbus/connection.ts';
 import { FakeGuest, type FakeOptions } from '../hyperv/fake-guest.ts';
 
 const PAGE = 4096;
@@ -97,6 +96,14 @@ export interface OpenedChannel {
   in: GuestRing;
 }
 
+/** What VERSION_RESPONSE says. */
+export interface Contact {
+  supported: number;
+  state: number;
+  connection: number;
+  features?: number;
+}
+
 export class FakeDriver extends FakeGuest {
   readonly vmbus: Vmbus;
   /** Messages from the host, oldest first. */
@@ -107,9 +114,9 @@ export class FakeDriver extends FakeGuest {
   #nextPage = 0x200;
   #nextGpadl = 0xe1e10;
 
-  constructor(options: FakeOptions & { disks?: readonly DiskConfig[] } = {}) {
+  constructor(options: FakeOptions & Partial<VmbusOptions> = {}) {
     super(options);
-    this.vmbus = new Vmbus(this.partition, { startTime: 1_767_225_600_000, disks: options.disks });
+    this.vmbus = new Vmbus(this.partition, { startTime: 1_767_225_600_000, ...options });
   }
 
   /** Words (u32) and bytes as one payload. */
@@ -157,18 +164,24 @@ export class FakeDriver extends FakeGuest {
     return viewOf(m.payload);
   }
 
-  /** INITIATE_CONTACT; what VERSION_RESPONSE says. */
-  contact(version: number, vp = 0): { supported: number; state: number; connection: number } {
+  /** INITIATE_CONTACT with monitor pages; what VERSION_RESPONSE says. Feature flags exist from 6.0 on. */
+  contact(version: number, vp = 0, monitor: [number, number] = [0, 0], features = 0): Contact {
     const modern = version >= 0x5_0000;
-    this.post(FakeDriver.message(14, version, vp, modern ? 2 : 0x9000, 0, 0, 0, 0, 0), modern ? 4 : 1);
+    const target = modern ? [2, features] : [0x9000, 0];
+    this.post(FakeDriver.message(14, version, vp, ...target, monitor[0], 0, monitor[1], 0), modern ? 4 : 1);
     const view = this.next(15);
-    return { supported: view.getUint8(8), state: view.getUint8(9), connection: view.getUint32(12, true) };
+    return {
+      supported: view.getUint8(8),
+      state: view.getUint8(9),
+      connection: view.getUint32(12, true),
+      ...(view.byteLength > 16 ? { features: view.getUint32(16, true) } : {}),
+    };
   }
 
   /** SynIC, version, offers: what hv_vmbus does before it probes drivers. */
-  connect(version = 0x5_0003, vp = 0): void {
+  connect(version = 0x5_0003, vp = 0, monitor: [number, number] = [0, 0]): void {
     for (let n = 0; n < this.host.vpCount; n++) this.setUpSynic(n);
-    const answer = this.contact(version, vp);
+    const answer = this.contact(version, vp, monitor);
     if (answer.supported !== 1) throw new Error('version refused');
     this.connection = version >= 0x5_0000 ? answer.connection : 1;
     this.post(FakeDriver.message(3));
