@@ -12,6 +12,7 @@
  *   the VP's state may change: a TLB miss, a fault or an MMIO access leaves the handler there and restarts it.
  * - A read (`x`, `v`, `cond`, `load`) sees the state at its place in the program order.
  */
+import type { Landing } from './branch-targets.ts';
 import type { Insn, Operand, Raw } from './insn.ts';
 
 export type Ty = 'i32' | 'i64' | 'f32' | 'f64' | 'v128';
@@ -81,7 +82,7 @@ export type FlagKind = 'add' | 'sub';
  * | mem | checks [args[0], + size) for `access`; its value is an opaque i32 host address |
  * | load / store | wasm load/store `name` at host address args[0] + `value` |
  * | branch | PC := PC + derive |
- * | jump | PC := args[0] |
+ * | jump | PC := args[0]; `kind`: the `Landing` of a jump that sets PSTATE.BTYPE |
  * | exit | leaves to TypeScript: `kind` |
  * | call | helper `name`(args), cold rows only |
  * | if / else / end | structured control flow on args[0] (i32), effects only |
@@ -409,8 +410,8 @@ export class Builder {
     this.if(cond, () => this.branch(offset));
   }
   /** PC := target. */
-  jump(target: I64): void {
-    this.#effect('jump', [target]);
+  jump(target: I64, landing?: Landing): void {
+    this.#effect('jump', [target], landing && { kind: landing });
   }
   /** Leaves generated code at this instruction; TypeScript decides whether it retires and where PC goes. */
   exit(kind: ExitKind): void {

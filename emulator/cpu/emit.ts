@@ -2,6 +2,7 @@
  * From the recorded steps of an instruction (builder.ts) to WebAssembly. Where the flags are, how a handler leaves and how it
  * goes on is the business of the `Frame` that it is emitted into: the loop function or a function of its own (loop.ts).
  */
+import type { Landing } from './branch-targets.ts';
 import type { Access, ExitKind, Ir, Node, Ty } from './builder.ts';
 import { accessInfo, CELL, EXIT, kindCode, RECORD_SHIFT, TLB, TLB_ENTRIES, TLB_ENTRY } from './layout.ts';
 import type { OperandLayout } from './operands.ts';
@@ -34,8 +35,8 @@ export interface Frame {
   exit(code: number): void;
   /** Takes the branch whose distance is in the record. */
   branch(): void;
-  /** Goes to the i64 on the stack. */
-  jump(): void;
+  /** Goes to the i64 on the stack; `landing`: see branch-targets.ts. */
+  jump(landing?: Landing): void;
   /** The instruction retired; the next one follows. */
   next(): void;
   /** Imported helper function. */
@@ -454,7 +455,7 @@ export function emitHandler(ir: Ir, layout: OperandLayout, fr: Frame): void {
         break;
       case 'jump':
         push(n.args[0]);
-        fr.jump();
+        fr.jump(n.kind as Landing | undefined);
         break;
       case 'exit':
         fr.exit(kindCode(n.kind as ExitKind));

@@ -10,6 +10,7 @@
  * budget would end, so that `s - rec` is what is left) and leaves while a page's worth of instructions remains; the *exact*
  * one tests at every instruction. PC is never stored: it is `pcb + rec / 8`, and `pcb` changes with the page.
  */
+import { KNOWN_LANDINGS } from './branch-targets.ts';
 import { Builder, type Ir } from './builder.ts';
 import { type Decoded, Decoder } from './decoder.ts';
 import { endsBlock } from './emit.ts';
@@ -25,6 +26,7 @@ import {
   FIRST_ROW,
   type HotHandler,
   isFused,
+  type LandingHandlers,
   SENTINEL,
   setsFlags,
 } from './loop.ts';
@@ -138,6 +140,7 @@ export class Interpreter {
   #coldCount = 0;
   #uncompiled: Handler[] = [];
   #blockTop = BLOCKS;
+  readonly landings: LandingHandlers;
   /** What was generated at start, for those who measure. */
   readonly generated: { readonly hotHandlers: number; readonly bytes: number };
 
@@ -186,8 +189,13 @@ export class Interpreter {
     const module = new ModuleWriter();
     module.importMemory('e', 'memory');
     module.importTable('e', 'table');
-    const fast = module.func(emitLoop(hot, false, threshold));
-    const exact = module.func(emitLoop(hot, true));
+    // None in the loop for a word: it is met as every instruction that is no landing.
+    this.landings = KNOWN_LANDINGS.map(([word]) => {
+      const decoded = this.#decoder.decode(word);
+      return decoded ? this.#handler(decoded).near : -1;
+    });
+    const fast = module.func(emitLoop(hot, false, this.landings, threshold));
+    const exact = module.func(emitLoop(hot, true, this.landings));
     module.func(emitRun(module, fast, exact, this.#firstCold), 'run');
     const bytes = module.bytes();
     this.generated = { hotHandlers: hot.length, bytes: bytes.length };

@@ -29,6 +29,10 @@ export const CELL = {
   /** For statistics: i64 instructions that regions executed (in units of REM); i64 each: how often they were left, by `LEFT`. */
   REGION_WORK: 0x118,
   REGION_LEFT: 0x120,
+  /** i32: REM after the last jump that sets PSTATE.BTYPE, plus its `LANDING` (branch-targets.ts). */
+  JUMP: 0x140,
+  /** i32: records of guarded pages are at this address and above. */
+  GUARDED: 0x144,
 } as const;
 
 export const BOUNCE = 0x3000;

@@ -2,6 +2,7 @@
  * The functions of the interpreter: the loop over records in its two copies, `run` around it, and cold handlers. What they are
  * is told in interpreter.ts.
  */
+import { KNOWN_LANDINGS, LANDING, type Landing } from './branch-targets.ts';
 import type { Ir, Ty } from './builder.ts';
 import { ADD, emitHandler, FLAG_CELL, type Frame, PACKED, pushPacked, SUB } from './emit.ts';
 import {
@@ -64,8 +65,26 @@ export function branchCondition(ir: Ir): number | undefined {
 export const isFused = (kind: number, cond: number): boolean =>
   kind === SUB ? (cond & ~1) !== 6 && cond < 14 : cond < 2 || (cond & ~1) === 4;
 
+/** Handlers of `KNOWN_LANDINGS`, in that order. */
+export type LandingHandlers = readonly number[];
+
+/** Pushes the bit of `LANDING` for the record at the address in local `rec`. */
+export function pushLandingBit(code: Code, rec: number, landings: LandingHandlers): void {
+  code.i32(0);
+  KNOWN_LANDINGS.forEach(([, bit], i) => {
+    code.get(rec).mem('i32.load16_u').i32(landings[i]).op('i32.eq').i32(Math.log2(bit)).op('i32.shl').op('i32.or');
+  });
+}
+
+/** Pushes what the jump whose record is at the address in local `rec` may land on. */
+function pushLanding(code: Code, landing: Landing, rec: number): void {
+  code.i32(LANDING[landing]);
+  // From a page that is not guarded every BR is like a veneer's.
+  if (landing === 'jump') code.i32(LANDING.veneer).get(rec).i32(0).mem('i32.load', CELL.GUARDED).op('i32.ge_u').op('select');
+}
+
 /** `threshold`: taken branches to one place after which the fast loop leaves there; undefined: they are not counted. */
-export function emitLoop(handlers: readonly HotHandler[], exact: boolean, threshold?: number): Code {
+export function emitLoop(handlers: readonly HotHandler[], exact: boolean, landings: LandingHandlers, threshold?: number): Code {
   const code = new Code([], ['i32']);
   const rec = code.local('i32');
   const s = code.local('i32');
@@ -126,6 +145,7 @@ export function emitLoop(handlers: readonly HotHandler[], exact: boolean, thresh
   if (exact) code.get(rec).get(s).op('i32.ge_s').brIf(budget);
   const cold = code.block();
   const jump = code.block();
+  const land = code.block();
   const pack = code.block();
   const labels: Label[] = [];
   const count = FIRST_ROW + handlers.length;
@@ -174,7 +194,14 @@ export function emitLoop(handlers: readonly HotHandler[], exact: boolean, thresh
       code.get(rec).get(t).op('i32.add').set(rec);
       arrive();
     },
-    jump: () => code.set(target).br(jump),
+    jump: (landing) => {
+      code.set(target);
+      if (landing) {
+        code.i32(0).get(s).get(rec).op('i32.sub').i32(RECORD).op('i32.sub');
+        pushLanding(code, landing, rec);
+        code.op('i32.add').mem('i32.store', CELL.JUMP).br(land);
+      } else code.br(jump);
+    },
     next: () => code.get(rec).i32(RECORD).op('i32.add').set(rec).br(top),
     helper: (name) => {
       throw new Error(`helper ${name} in the loop function`);
@@ -204,32 +231,49 @@ export function emitLoop(handlers: readonly HotHandler[], exact: boolean, thresh
   pushPacked(frame(false));
   code.op('i64.extend_i32_u').i64(0).set(fb).set(fa).i32(PACKED).set(fk).br(top);
 
-  code.end(); // jump: to `target`, by the code TLB. A misaligned target matches no tag.
-  code
-    .get(target)
-    .i64(12 - Math.log2(CODE_ENTRY))
-    .op('i64.shr_u')
-    .op('i32.wrap_i64')
-    .i32((CODE_ENTRIES - 1) * CODE_ENTRY)
-    .op('i32.and');
-  code.get(codeTlb).op('i32.add').tee(t).mem('i64.load').get(target).i64(~0xffcn).op('i64.and').op('i64.ne');
-  code.if();
-  code.get(s).i32(RECORD).op('i32.sub').set(s).i32(EXIT.JUMP).set(exit).br(leaveJump).end();
-  code
-    .get(t)
-    .mem('i32.load', 8)
-    .get(target)
-    .op('i32.wrap_i64')
-    .i32(0xffc)
-    .op('i32.and')
-    .i32(3)
-    .op('i32.shl')
-    .op('i32.add')
-    .set(t);
-  code.get(s).get(rec).op('i32.sub').i32(RECORD).op('i32.sub').get(t).op('i32.add').set(s);
-  code.get(t).set(rec);
-  code.get(target).get(rec).i32(3).op('i32.shr_u').op('i64.extend_i32_u').op('i64.sub').set(pcb);
-  arrive();
+  /** To `target`, by the code TLB. A misaligned target matches no tag. `checked`: only if it may land there, if the page is guarded. */
+  const go = (checked: boolean) => {
+    const leaveAfter = () => code.get(s).i32(RECORD).op('i32.sub').set(s).i32(EXIT.JUMP).set(exit).br(leaveJump);
+    code
+      .get(target)
+      .i64(12 - Math.log2(CODE_ENTRY))
+      .op('i64.shr_u')
+      .op('i32.wrap_i64')
+      .i32((CODE_ENTRIES - 1) * CODE_ENTRY)
+      .op('i32.and');
+    code.get(codeTlb).op('i32.add').tee(t).mem('i64.load').get(target).i64(~0xffcn).op('i64.and').op('i64.ne');
+    code.if();
+    leaveAfter();
+    code
+      .end()
+      .get(t)
+      .mem('i32.load', 8)
+      .get(target)
+      .op('i32.wrap_i64')
+      .i32(0xffc)
+      .op('i32.and')
+      .i32(3)
+      .op('i32.shl')
+      .op('i32.add')
+      .set(t);
+    if (checked) {
+      code.get(t).i32(0).mem('i32.load', CELL.GUARDED).op('i32.ge_u');
+      code.if();
+      pushLandingBit(code, t, landings);
+      code.i32(0).mem('i32.load', CELL.JUMP).op('i32.and').op('i32.eqz');
+      code.if();
+      leaveAfter();
+      code.end().end();
+    }
+    code.get(s).get(rec).op('i32.sub').i32(RECORD).op('i32.sub').get(t).op('i32.add').set(s);
+    code.get(t).set(rec);
+    code.get(target).get(rec).i32(3).op('i32.shr_u').op('i64.extend_i32_u').op('i64.sub').set(pcb);
+    arrive();
+  };
+  code.end(); // land
+  go(true);
+  code.end(); // jump
+  go(false);
 
   code.end(); // cold
   leaveWith(EXIT.COLD);
@@ -335,13 +379,18 @@ export function emitCold(ir: Ir, layout: OperandLayout, helper: (name: string) =
       retire();
       code.i32(EXIT.JUMP).ret();
     },
-    jump: () => {
+    jump: (landing) => {
       code
         .set(a)
         .i32(0)
         .get(a)
         .mem('i64.store', WINDOW + VP.PC);
       retire();
+      if (landing) {
+        code.i32(0).i32(0).mem('i32.load', CELL.REM);
+        pushLanding(code, landing, 0);
+        code.op('i32.add').mem('i32.store', CELL.JUMP);
+      }
       code.i32(EXIT.JUMP).ret();
     },
     next: () => code.i32(EXIT.NEXT).ret(),

@@ -30,7 +30,7 @@ const [HA, HD] = [1 << 7, 1 << 8];
 const EPAN = 1 << 25;
 /** Bits of a block or page descriptor (D8.3.2): lower half, then upper. */
 const [AP_USER, AP_READ_ONLY, AF, NG] = [1 << 6, 1 << 7, 1 << 10, 1 << 11];
-const [DBM, PXN, UXN] = [1 << 19, 1 << 21, 1 << 22];
+const [GP, DBM, PXN, UXN] = [1 << 18, 1 << 19, 1 << 21, 1 << 22];
 
 /** Status of a fault at `level`, -1 to 3: that level has codes of its own (D19.2.37). */
 const faultAt = (kind: number, level: number): number =>
@@ -48,7 +48,7 @@ export interface Attributes {
 }
 
 export class Mmu {
-  readonly out: Translation = { pa: 0, device: false, shift: 12, writable: false, isGlobal: true, fsc: 0 };
+  readonly out: Translation = { pa: 0, device: false, shift: 12, writable: false, isGlobal: true, guarded: false, fsc: 0 };
   readonly attributes: Attributes = { memory: 0, shareability: 0 };
   readonly #ram: Ram;
   readonly #paBits: number;
@@ -59,6 +59,7 @@ export class Mmu {
   readonly #lva: boolean;
   readonly #lpa: boolean;
   readonly #lpa2: boolean;
+  readonly #bti: boolean;
   /** The descriptor that the last translation would update, and its lower half then; -1: none. */
   #updateAt = -1;
   #update = 0;
@@ -73,6 +74,7 @@ export class Mmu {
     this.#lva = features.has('LVA');
     this.#lpa = features.has('LPA');
     this.#lpa2 = features.has('LPA2');
+    this.#bti = features.has('BTI');
   }
 
   #fault(fsc: number): false {
@@ -91,6 +93,7 @@ export class Mmu {
     out.shift = 12;
     out.writable = true;
     out.isGlobal = true;
+    out.guarded = false;
     this.attributes.memory = 0;
     this.attributes.shareability = 2;
     return true;
@@ -222,6 +225,7 @@ export class Mmu {
       out.shift = shift;
       out.writable = mayWrite && !(clean && access !== WRITE);
       out.isGlobal = (lo & NG) === 0;
+      out.guarded = this.#bti && (hi & GP) !== 0;
       this.attributes.memory = memory;
       // With DS, SH of the descriptor is part of the address: TCR_EL1.SH0 and SH1 count.
       this.attributes.shareability = ds ? (upper ? tcr >>> 28 : tcr >>> 12) & 3 : (lo >>> 8) & 3;

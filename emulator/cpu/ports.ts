@@ -74,6 +74,8 @@ export interface Translation {
   writable: boolean;
   /** Not of one ASID alone (nG = 0). */
   isGlobal: boolean;
+  /** Jumps have to land where they may (FEAT_BTI). */
+  guarded: boolean;
   /** Fault status code (DFSC/IFSC, Arm ARM D17.2.37) when translation failed. */
   fsc: number;
 }

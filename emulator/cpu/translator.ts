@@ -22,14 +22,15 @@ import {
   PAGE_RECORDS,
   PAGE_STRIDE,
   RECORD,
+  RECORD_SLOTS,
   REGION,
   REGION_SHIFT,
   REGION_TABLES,
   REGION_TABLES_SIZE,
   BELOW_RAM,
 } from './layout.ts';
-import { FAST_LIMIT } from './loop.ts';
-import { Generator, type JumpTable, LEFT } from './translator/generate.ts';
+import { FAST_LIMIT, type LandingHandlers, pushLandingBit } from './loop.ts';
+import { Generator, type JumpTable, LANDING_SHIFT, LEFT } from './translator/generate.ts';
 import { Planner } from './translator/plan.ts';
 import { analyse, type CodePage, formRegion, type Limits, type Region, structure } from './translator/region.ts';
 import { VP, WINDOW } from './vp-state.ts';
@@ -48,11 +49,13 @@ const MAX_BYTES = 64 << 20;
 /** Arrivals that are not looked at where no region could be made. */
 const REST = -(1 << 30);
 const PAGE = 4096;
+/** Every jump may land there. */
+const ANYWHERE = 15;
 
 /** What the CPU knows about code. */
 export interface CodePort {
   /** The RAM page that instructions at this virtual page come from, if any were executed. */
-  page(hi: number, lo: number): { number: number; records: number } | undefined;
+  page(hi: number, lo: number): { number: number; records: number; guarded: boolean } | undefined;
   /** The record is a breakpoint. */
   isPatched(rec: number): boolean;
 }
@@ -124,7 +127,7 @@ export class Translator {
     module.importMemory('e', 'memory');
     module.importTable('e', 'table');
     const interpret = module.importFunction('e', 'interpret', ['i32'], ['i32']);
-    module.func(emitRun(module, interpret, threshold), 'run');
+    module.func(emitRun(module, interpret, interpreter.landings, threshold), 'run');
     const imports = { e: { memory, table: this.#table, interpret: interpreter.wasmRun } };
     this.#run = new WebAssembly.Instance(new WebAssembly.Module(module.bytes()), imports).exports.run as () => number;
   }
@@ -184,7 +187,7 @@ export class Translator {
         const at = base + delta;
         const carry = Math.floor(at / 0x1_0000_0000);
         const page = this.#port.page((hi + carry) >>> 0, at >>> 0);
-        return page && { delta, records: page.records, number: page.number, index: 0 };
+        return page && { ...page, delta, index: 0 };
       },
       word: (page: CodePage, offset: number): number => view.getInt32(BELOW_RAM + page.number * PAGE + offset, true),
       isPatched: (page: CodePage, offset: number): boolean => this.#port.isPatched(page.records + offset * (RECORD / 4)),
@@ -211,7 +214,8 @@ export class Translator {
     for (let i = 0; i < size; i++) words[first + 2 * i] = i === 0 ? 4 : 0;
     entries.forEach((e, i) => {
       words[first + 2 * slotOf(e.offset)] = e.offset;
-      words[first + 2 * slotOf(e.offset) + 1] = i | (e.page.index << 16);
+      words[first + 2 * slotOf(e.offset) + 1] =
+        i | (e.page.index << 16) | ((e.page.guarded ? e.plans[0].landing : ANYWHERE) << LANDING_SHIFT);
     });
     return { address, size };
   }
@@ -268,15 +272,17 @@ export class Translator {
     this.#bytes = 0;
   }
 
-  /** All records go, of `slots` pages. */
-  dropAll(slots: number): void {
+  /** All records go: of the first `slots` pages, and of the last `guarded`. */
+  dropAll(slots: number, guarded: number): void {
     this.#evict();
-    this.#words.fill(0, ARRIVALS >>> 2, (ARRIVALS + (slots * PAGE_STRIDE) / 8) >>> 2);
+    const pages = (n: number): number => (ARRIVALS + (n * PAGE_STRIDE) / 8) >>> 2;
+    this.#words.fill(0, pages(0), pages(slots));
+    this.#words.fill(0, pages(RECORD_SLOTS - guarded), pages(RECORD_SLOTS));
   }
 }
 
 /** `run`: regions and the interpreter, until there is something for TypeScript to do. */
-function emitRun(module: ModuleWriter, interpret: number, threshold: number): Code {
+function emitRun(module: ModuleWriter, interpret: number, landings: LandingHandlers, threshold: number): Code {
   const code = new Code([], ['i32']);
   const rec = code.local('i32');
   const arrivals = code.local('i32');
@@ -345,7 +351,20 @@ function emitRun(module: ModuleWriter, interpret: number, threshold: number): Co
     .i32(3)
     .op('i32.shl')
     .op('i32.add');
-  code.mem('i32.store', CELL.REC).end();
+  code.mem('i32.store', CELL.REC);
+  load('i32.load', CELL.REC);
+  code.tee(rec);
+  load('i32.load', CELL.GUARDED);
+  code.op('i32.ge_u');
+  code.if();
+  load('i32.load', CELL.JUMP);
+  code.tee(entry);
+  load('i32.load', CELL.REM);
+  code.op('i32.xor').i32(RECORD).op('i32.lt_u');
+  pushLandingBit(code, rec, landings);
+  code.get(entry).op('i32.and').op('i32.eqz').op('i32.and');
+  code.if();
+  code.i32(EXIT.JUMP).ret().end().end().end();
   load('i32.load', CELL.REC);
   code.set(rec);
   arrivalsOf();

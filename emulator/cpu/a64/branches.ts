@@ -6,6 +6,9 @@ const offset26 = (f: Raw): number => signExtend(f.imm, 26) * 4;
 const offset19 = (f: Raw): number => signExtend(f.imm, 19) * 4;
 const offset14 = (f: Raw): number => signExtend(f.imm, 14) * 4;
 
+/** BR by X16 or X17, as linkers' veneers do, may land where calls may (FEAT_BTI). */
+export const isVeneer = (f: Raw): number => (f.rn === 16 || f.rn === 17 ? 1 : 0);
+
 export const rows: Insn[] = [
   insn('B', '0 00101 imm:26', (b) => b.branch(offset26)),
   insn('BL', '1 00101 imm:26', (b) => {
@@ -27,11 +30,13 @@ export const rows: Insn[] = [
     const bit = b.and(b.x(rt), mask);
     b.branchIf(nz ? b.ne(bit, b.i64(0)) : b.eqz(bit), offset14);
   }),
-  insn('BR', '1101011 0000 11111 000000 rn:5 00000', (b, { rn }) => b.jump(b.x(rn))),
+  insn('BR', '1101011 0000 11111 000000 rn:5 00000', (b, { rn, veneer }) => b.jump(b.x(rn), veneer ? 'veneer' : 'jump'), {
+    pick: { veneer: [2, isVeneer] },
+  }),
   insn('BLR', '1101011 0001 11111 000000 rn:5 00000', (b, { rn }) => {
     const target = b.x(rn);
     b.setLink(b.add(b.pc(), b.i64(4)));
-    b.jump(target);
+    b.jump(target, 'call');
   }),
   insn('RET', '1101011 0010 11111 000000 rn:5 00000', (b, { rn }) => b.jump(b.x(rn))),
   insn('ERET', '1101011 0100 11111 000000 11111 00000', (b) => b.exit('eret')),

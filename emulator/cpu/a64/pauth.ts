@@ -7,6 +7,7 @@
 import { signExtend } from '../../base/bits.ts';
 import type { Builder, I32, I64 } from '../builder.ts';
 import { type Insn, insn, type Raw } from '../insn.ts';
+import { isVeneer } from './branches.ts';
 import { KEY } from '../pointer-authentication.ts';
 import { cellOf } from '../sysregs.ts';
 import { VP } from '../vp-state.ts';
@@ -130,12 +131,12 @@ export const rows: Insn[] = [
   insn(
     'BRA_BLRA',
     '1101011 z! 0 0 l! 11111 0000 1 b! rn:5 rm:5',
-    (b, { z, l, b: keyB, rn, rm }) => {
+    (b, { z, l, b: keyB, rn, rm, veneer }) => {
       const target = authenticate(b, b.x(rn), z ? b.xOrSP(rm) : b.i64(0), keyB);
       if (l) b.setLink(b.add(b.pc(), b.i64(4)));
-      b.jump(target);
+      b.jump(target, l ? 'call' : veneer ? 'veneer' : 'jump');
     },
-    { feat: 'PAuth', when: (f) => f.z === 1 || f.rm === 31, cold: true },
+    { feat: 'PAuth', when: (f) => f.z === 1 || f.rm === 31, pick: { veneer: [2, isVeneer] }, cold: true },
   ),
   insn(
     'RETA',

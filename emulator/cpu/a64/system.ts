@@ -18,7 +18,10 @@ const WFE = 2;
 const WFI = 3;
 const SEV = 4;
 const SEVL = 5;
-const hintClass = (f: Raw): number => (f.crm === 0 && f.op2 <= SEVL ? f.op2 : 0);
+/** BTI c, j and jc (CRm = 4): no more than hints, but the interpreter knows them by their handlers (branch-targets.ts). */
+const BTI = SEVL;
+const hintClass = (f: Raw): number =>
+  f.crm === 0 && f.op2 <= SEVL ? f.op2 : f.crm === 4 && (f.op2 & 1) === 0 && f.op2 ? BTI + f.op2 / 2 : 0;
 
 const C = 0x20000000;
 const Z = 0x40000000;
@@ -94,7 +97,7 @@ const counterRow = (name: string, selfSynchronized: 0 | 1, feat?: Feature): Insn
   );
 
 export const rows: Insn[] = [
-  // Hints. Unnamed ones, and those of extensions that are absent (PACIASP, BTI, ESB, PSB ...), do nothing.
+  // Hints. Unnamed ones, and those of extensions that are absent (PACIASP, ESB, PSB ...), do nothing.
   insn(
     'HINT',
     '1101010100 0 00 011 0010 crm:4 op2:3 11111',
@@ -105,7 +108,7 @@ export const rows: Insn[] = [
       else if (hint === SEV) b.exit('sev');
       else if (hint === SEVL) b.setCell(VP.EVENT, b.i32(1));
     },
-    { pick: { hint: [SEVL + 1, hintClass] }, cold: (f) => f.hint === SEVL },
+    { pick: { hint: [BTI + 4, hintClass] }, cold: (f) => f.hint === SEVL },
   ),
 
   // Wait until CNTVCT_EL0 has reached a value, too

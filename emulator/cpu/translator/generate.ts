@@ -3,6 +3,7 @@
  * budget are in locals; they are loaded at entries and stored where the region is left. There are no calls: what the
  * interpreter has to do is left to it, at the instruction and before that has changed anything.
  */
+import { LANDING, type Landing } from '../branch-targets.ts';
 import type { Access, Node, Ty } from '../builder.ts';
 import { pushNow, READS, WRITES } from '../emit.ts';
 import {
@@ -48,6 +49,9 @@ interface Scope {
   readonly outer: Scope | undefined;
   readonly targets: Map<Block, Target>;
 }
+
+/** In a jump table's numbers: bits of `LANDING` that let a jump land on the entry. */
+export const LANDING_SHIFT = 24;
 
 /** Where the entries reached by jumps are looked up: `size` (a power of two) pairs of i32 at `address`. */
 export interface JumpTable {
@@ -453,9 +457,17 @@ export class Generator {
   }
 
   /** The target is on the stack. */
-  #jump(): void {
+  #jump(landing: Landing | undefined): void {
     const code = this.#code;
     code.set(this.#target);
+    const may = landing && LANDING[landing === 'jump' && !this.#block.page.guarded ? 'veneer' : landing];
+    if (may)
+      code
+        .i32(0)
+        .get(this.#rem)
+        .i32(this.#reserve + may)
+        .op('i32.add')
+        .mem('i32.store', CELL.JUMP);
     const table = this.#table;
     if (table) {
       const distance = this.#local('i64');
@@ -476,6 +488,14 @@ export class Generator {
         .get(slot)
         .mem('i32.load', table.address + 4)
         .set(found);
+      const checked = may !== undefined && this.#region.entries.some((e) => e.page.guarded);
+      if (checked) {
+        code
+          .get(found)
+          .i32(may << LANDING_SHIFT)
+          .op('i32.and');
+        code.if();
+      }
       const several = this.#region.pages.length > 1;
       if (several) {
         code.get(this.#seen).get(found).i32(16).op('i32.shr_u').op('i32.shr_u').i32(1).op('i32.and');
@@ -487,6 +507,7 @@ export class Generator {
         this.#region.entries.some((e) => this.#wantsRuntimeFlags(e)),
       );
       if (several) code.end();
+      if (checked) code.end();
       code.end();
     }
     this.#storeAll();
@@ -652,7 +673,7 @@ export class Generator {
           break;
         case 'jump':
           push(n.args[0]);
-          this.#jump();
+          this.#jump(n.kind as Landing | undefined);
           break;
         case 'guard':
           push(n.args[0]);

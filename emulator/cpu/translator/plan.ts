@@ -2,6 +2,7 @@
  * An instruction word as the translator sees it: the nodes of its semantics with every operand resolved to a constant, and
  * what they read, write and may leave for. Plans depend on the word alone and are kept.
  */
+import { landingBits } from '../branch-targets.ts';
 import { Builder, type Ir, type Node, type Ty } from '../builder.ts';
 import type { Decoded } from '../decoder.ts';
 import type { Insn, Raw } from '../insn.ts';
@@ -40,6 +41,8 @@ export interface Plan {
   readonly fp: boolean;
   /** May go back to the interpreter before it has changed anything. */
   readonly mayLeave: boolean;
+  /** Bits of `LANDING` that let a jump land here in a guarded page. */
+  readonly landing: number;
 }
 
 const IDENTITY_RIGHT = new Set(['add', 'sub', 'or', 'xor', 'shl', 'shr_u', 'shr_s', 'rotr']);
@@ -163,6 +166,7 @@ const interpretOnly = (name: string): Plan => ({
   flags: undefined,
   fp: false,
   mayLeave: true,
+  landing: 0,
 });
 
 /** Kind of flags that a `flags` node makes. */
@@ -214,7 +218,7 @@ function guarded(nodes: readonly Node[]): readonly Node[] {
 /** Must be done although nobody uses its value: a helper may set FPSR, as FCVTZS to WZR does. */
 const hasEffect = (n: Node): boolean => n.t === 'void' || n.op === 'mem' || n.op === 'call';
 
-function plan(ir: Ir, raw: Raw): Plan {
+function plan(ir: Ir, raw: Raw, word: number): Plan {
   if (mayMisalignSp(ir, raw)) return interpretOnly(ir.insn.name);
   const nodes = guarded(resolve(ir, raw));
   const uses = new Uint8Array(nodes.length);
@@ -347,6 +351,7 @@ function plan(ir: Ir, raw: Raw): Plan {
     flags,
     fp: ir.insn.options.fp === true,
     mayLeave,
+    landing: landingBits(word),
   };
 }
 
@@ -368,7 +373,7 @@ export class Planner {
     if (known) return known;
     if (this.#plans.size >= MAX_PLANS) this.#plans.clear();
     const decoded = this.#decode(word);
-    const made = decoded ? plan(this.#record(decoded), decoded.raw) : interpretOnly('UNDEFINED');
+    const made = decoded ? plan(this.#record(decoded), decoded.raw, word) : interpretOnly('UNDEFINED');
     this.#plans.set(word, made);
     return made;
   }

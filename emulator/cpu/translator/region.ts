@@ -17,6 +17,8 @@ export interface CodePage {
   readonly records: number;
   /** RAM page number. */
   readonly number: number;
+  /** Jumps into it have to land where they may (branch-targets.ts). */
+  readonly guarded: boolean;
   /** Number in the region. */
   index: number;
 }

@@ -107,11 +107,14 @@ test('SPAN and DSSBS decide PAN and SSBS; without the features nothing is set', 
 
 test('ERET restores only bits of features that are there', () => {
   const restored = (f: ReturnType<typeof fixture>) => {
-    f.set('SPSR_EL1', BigInt((PSTATE.EL1H | PSTATE.PAN | PSTATE.UAO | PSTATE.DIT | PSTATE.SSBS | PSTATE.SS | (3 << 10)) >>> 0));
+    f.set(
+      'SPSR_EL1',
+      BigInt((PSTATE.EL1H | PSTATE.PAN | PSTATE.UAO | PSTATE.DIT | PSTATE.SSBS | PSTATE.SS | PSTATE.BTYPE) >>> 0),
+    );
     eret(f.vp);
     return f.vp.u32(VP.PSTATE);
   };
-  assert.equal(restored(fixture()), PSTATE.EL1H | PSTATE.PAN | PSTATE.UAO | PSTATE.DIT | PSTATE.SSBS);
+  assert.equal(restored(fixture()), PSTATE.EL1H | PSTATE.PAN | PSTATE.UAO | PSTATE.DIT | PSTATE.SSBS | PSTATE.BTYPE);
   assert.equal(restored(fixture({ features: [] })), PSTATE.EL1H);
 });
 

@@ -19,7 +19,7 @@ test('identification registers of every model', () => {
     [
       'max',
       '1301000011110011',
-      '20',
+      '21',
       '1221111110212120',
       '11111110211502',
       '2',
@@ -32,7 +32,7 @@ test('identification registers of every model', () => {
     [
       'neoverse-n2',
       '1201000011110011',
-      '20',
+      '21',
       '221111110212120',
       '11111110211502',
       '0',
