@@ -25,6 +25,31 @@ export interface DiskConfig {
   written?: Iterable<readonly [offset: number, data: Uint8Array]>;
 }
 
+/** A picture's size in pixels. */
+export interface DisplayConfig {
+  width: number;
+  height: number;
+}
+
+const DISPLAY_LEAST: DisplayConfig = { width: 640, height: 480 };
+const DISPLAY_MOST: DisplayConfig = { width: 3840, height: 2160 };
+
+/** Why a display cannot have this size; undefined: it can. */
+export function displayProblem({ width, height }: DisplayConfig): string | undefined {
+  const fits = (v: number, least: number, most: number): boolean => Number.isInteger(v) && v >= least && v <= most;
+  if (
+    fits(width, DISPLAY_LEAST.width, DISPLAY_MOST.width) &&
+    fits(height, DISPLAY_LEAST.height, DISPLAY_MOST.height) &&
+    width % 8 === 0
+  )
+    return undefined;
+  return `a display has ${DISPLAY_LEAST.width}x${DISPLAY_LEAST.height} to ${DISPLAY_MOST.width}x${DISPLAY_MOST.height} pixels and a width that is a multiple of 8, not ${width}x${height}`;
+}
+
+/** VRAM of a display, in MiB: 8, as real hosts have it (enough for 1920x1080), or what a larger picture of 32 bits a pixel takes. */
+export const vramMegabytes = ({ width, height }: DisplayConfig): number =>
+  Math.max(8, Math.ceil((width * height * 4) / (1 << 20)));
+
 /** What a machine is made from. Everything that changes what the guest sees is here, and nothing else is. */
 export interface MachineConfig {
   /** Guest RAM in MiB: 64..3072. */
@@ -51,6 +76,8 @@ export interface MachineConfig {
   monitorPages?: boolean;
   /** Relid of the first VMBus channel; the others follow. Left out: 1. */
   firstRelid?: number;
+  /** The synthetic video's resolution that the guest is told to like best, and with it the size of VRAM. Left out: `DEFAULTS.display`. */
+  display?: DisplayConfig;
   /** Seed of everything the platform has to make up (KASLR seed, OEM0 entropy); the same seed gives the same run. */
   seed: number;
   /** Wall-clock time at power-on, ms since 1970, as the RTC and the timesync IC tell it. */
@@ -69,6 +96,7 @@ export const DEFAULTS = {
   cpu: 'max',
   append: 'console=ttyAMA0',
   boot: 'hyperv',
+  display: { width: 1024, height: 768 },
   seed: 1,
   // 2026-01-01T00:00:00Z: a fixed date, so that two runs are the same run.
   startTime: 1767225600000,

@@ -9,13 +9,15 @@ export {
   type VectorMachineOptions,
   type VectorResult,
 } from './cpu/vector-machine.ts';
-import type { DiskConfig } from './config.ts';
+import type { DiskConfig, DisplayConfig } from './config.ts';
 
 export {
   BOOT_KINDS,
   type BootKind,
   ConfigError,
   DEFAULTS,
+  type DisplayConfig,
+  displayProblem,
   isBootKind,
   type MachineConfig,
   type Disk,
@@ -142,6 +144,29 @@ export interface DiskErrorOptions {
   count?: number;
 }
 
+/** What the synthetic mouse tells of: places from 0 to 32767 from the left and the top of the screen. */
+export interface MouseInput {
+  x: number;
+  y: number;
+  /** Bits: 1 left, 2 right, 4 middle, 8 and 16 further ones. */
+  buttons: number;
+  /** Notches, away from the user. */
+  wheel?: number;
+}
+
+/** The picture of the synthetic video. */
+export interface Screen {
+  /** Pixels. */
+  width: number;
+  height: number;
+  /** Bits of a pixel: 32 (XRGB8888, blue in the lowest byte) or 16 (RGB565). */
+  depth: number;
+  /** Bytes from one line to the next. */
+  pitch: number;
+  /** From the first pixel to the last, where the guest draws them: to be looked at before the machine runs again. */
+  bytes: Uint8Array;
+}
+
 /** The machine. All addresses and register values are bigints; GPAs are numbers. */
 export interface Machine {
   readonly vpCount: number;
@@ -181,8 +206,17 @@ export interface Machine {
   vmbus(): VmbusInfo;
   /** Host-initiated: asks the guest to shut down (or restart) through the shutdown IC. False: the channel is not open. */
   requestShutdown(restart: boolean): boolean;
-  /** Sends a key (set 1 make code) through the synthetic keyboard. False: not open. */
-  sendKey(makeCode: number, released: boolean, extended: boolean): boolean;
+  /** Sends a key through the synthetic keyboard: a set 1 make code, with a prefix byte above it (`0xe048`). False: not open. */
+  sendKey(scanCode: number, released: boolean): boolean;
+  /** Moves the synthetic mouse, with its buttons as they are now. False: not open. */
+  sendMouse(mouse: MouseInput): boolean;
+  /** The synthetic video's picture; undefined: the guest has none. */
+  screen(): Screen | undefined;
+  /**
+   * Gives the synthetic video another resolution. A guest that has it loses the device and is offered it again, since drivers ask for
+   * resolutions only then. False: VRAM is too small, or no display has that size.
+   */
+  resizeDisplay(display: DisplayConfig): boolean;
   /** Takes a VMBus device away from the guest, by its short name. False: no such device, or the guest does not have it. */
   rescindDevice(name: string): boolean;
   /** Offers a device again that was taken away. False: no such device, it is there, or the guest has not let it go yet. */

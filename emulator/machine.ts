@@ -4,7 +4,15 @@
 import { Clock } from './base/clock.ts';
 import { Trace, type TraceEvent } from './base/trace.ts';
 import { type BootInfo, EFI_RUNTIME_CALL, EfiRuntime, prepareBoot } from './boot/index.ts';
-import { ConfigError, type DiskConfig, type MachineConfig } from './config.ts';
+import {
+  ConfigError,
+  DEFAULTS,
+  type DiskConfig,
+  type DisplayConfig,
+  displayProblem,
+  type MachineConfig,
+  vramMegabytes,
+} from './config.ts';
 import { Cpu, type CpuExit } from './cpu/cpu.ts';
 import { BELOW_RAM } from './cpu/layout.ts';
 import type { Feature } from './cpu/features.ts';
@@ -23,14 +31,16 @@ import type {
   HyperVRegisterInfo,
   Inspect,
   Machine,
+  MouseInput,
   RegisterInfo,
+  Screen,
   Snapshot,
   Until,
   VmbusInfo,
 } from './index.ts';
 import { Bus } from './memory/bus.ts';
 import { PAGE, Ram } from './memory/ram.ts';
-import { COM1, COM2, GICD, GICD_BY_TREE, MAX_RAM, MAX_VPS, RTC } from './platform/addresses.ts';
+import { COM1, COM2, GICD, GICD_BY_TREE, MAX_RAM, MAX_VPS, MMIO_HIGH, MMIO_LOW, RTC } from './platform/addresses.ts';
 import { GenericTimer } from './platform/generic-timer.ts';
 import { GicV3 } from './platform/gic-v3.ts';
 import { Pmu } from './platform/pmu.ts';
@@ -43,6 +53,8 @@ import { Vmbus } from './vmbus/connection.ts';
 
 /** x0 of a hypercall through HVC #0 (reference §2.1). */
 const HYPERCALL_SMCCC = BigInt(HYPERV_SMCCC_FUNCTION);
+
+const MIB = 1 << 20;
 
 /** Frequency of CNTVCT_EL0 in Hz: Azure's Ampere Altra (reference §5.2); above the 10 MHz that the reference TSC page needs. */
 export const COUNTER_FREQUENCY = 25_000_000;
@@ -63,9 +75,16 @@ interface LoopState {
   turn: number;
   /** Instructions each VP has retired. */
   retired: number[];
-  /** Console bytes typed outside, each with the instruction count at which the guest got it: the input log. */
-  inputLog: { instructions: number; bytes: Uint8Array }[];
+  /** What came from outside, each with the instruction count at which the guest got it: the input log. */
+  inputLog: ({ instructions: number } & OutsideInput)[];
 }
+
+/** Console bytes, a key, a movement of the mouse, another resolution. */
+type OutsideInput =
+  | { bytes: Uint8Array }
+  | { key: { scanCode: number; released: boolean } }
+  | { mouse: MouseInput }
+  | { display: DisplayConfig };
 
 export function createMachine(config: MachineConfig): Machine & { readonly boot: BootInfo } {
   return new HyperVMachine(config);
@@ -117,7 +136,10 @@ class HyperVMachine implements Machine {
     this.#loop.retired = new Array<number>(config.cpus).fill(0);
     const clock = this.#clock;
     const trace = this.#trace;
-    this.#ram = new Ram(config.memory << 20, BELOW_RAM);
+    const display = config.display ?? DEFAULTS.display;
+    const badDisplay = displayProblem(display);
+    if (badDisplay) throw new ConfigError(badDisplay);
+    this.#ram = new Ram(config.memory * MIB, BELOW_RAM, vramMegabytes(display) * MIB);
     const bus = new Bus(this.#ram, trace);
     this.#history = new RamHistory(this.#ram);
 
@@ -178,6 +200,8 @@ class HyperVMachine implements Machine {
     this.#vmbus = new Vmbus(this.#partition, {
       startTime: config.startTime,
       disks: config.disks,
+      display,
+      mmio: [MMIO_LOW, MMIO_HIGH],
       version: config.vmbusVersion,
       monitorPages: config.monitorPages,
       firstRelid: config.firstRelid,
@@ -222,6 +246,7 @@ class HyperVMachine implements Machine {
 
     this.#state = {
       clock: clock.state,
+      memory: this.#ram.state,
       loop: this.#loop,
       gic: gic.state,
       timer: timer.state,
@@ -437,6 +462,12 @@ class HyperVMachine implements Machine {
     this.#typed = [];
   }
 
+  /** Input that was `taken` at once, between two slices, goes to the log like the console's. */
+  #outside(input: OutsideInput, taken: boolean): boolean {
+    if (taken) this.#loop.inputLog.push({ instructions: this.#clock.state.instructions, ...input });
+    return taken;
+  }
+
   #flushConsole(): void {
     if (!this.#written.length) return;
     const bytes = Uint8Array.from(this.#written);
@@ -493,9 +524,7 @@ class HyperVMachine implements Machine {
   }
   readVirtual(vp: number, address: bigint, length: number): Uint8Array | undefined {
     const out = new Uint8Array(length);
-    const whole = this.#pages(vp, address, length, (from, at, size) =>
-      out.set(this.#ram.bytes.subarray(from, from + size), at),
-    );
+    const whole = this.#pages(vp, address, length, (from, at, size) => out.set(this.#ram.bytes.subarray(from, from + size), at));
     return whole ? out : undefined;
   }
   writeVirtual(vp: number, address: bigint, data: Uint8Array): boolean {
@@ -531,8 +560,17 @@ class HyperVMachine implements Machine {
   requestShutdown(restart: boolean): boolean {
     return this.#vmbus.requestShutdown(restart);
   }
-  sendKey(makeCode: number, released: boolean, extended: boolean): boolean {
-    return this.#vmbus.sendKey(makeCode, released, extended);
+  sendKey(scanCode: number, released: boolean): boolean {
+    return this.#outside({ key: { scanCode, released } }, this.#vmbus.sendKey(scanCode, released));
+  }
+  sendMouse(mouse: MouseInput): boolean {
+    return this.#outside({ mouse: { ...mouse } }, this.#vmbus.sendMouse(mouse));
+  }
+  screen(): Screen | undefined {
+    return this.#vmbus.screen();
+  }
+  resizeDisplay(display: DisplayConfig): boolean {
+    return this.#outside({ display: { ...display } }, this.#vmbus.resizeDisplay(display));
   }
   rescindDevice(name: string): boolean {
     return this.#vmbus.rescind(name);

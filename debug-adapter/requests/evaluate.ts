@@ -4,29 +4,12 @@ import { hex } from '../../emulator/base/bits.ts';
 import { formatValue, HV, isAddress, machineContext } from '../context.ts';
 import { describeFeatures, describeStack, describeVmbus, describeVpRegisters, secondsText, valueText } from '../describe.ts';
 import { assign, type Context, evaluateText, type Value } from '../expression/evaluate.ts';
+import { scanCodeOf } from '../keys.ts';
 import { stackOf } from '../linux/callers.ts';
 import type { Session } from '../session.ts';
 import { hypercallContext } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 import { hypercallRecords } from './custom.ts';
-
-/** PS/2 set 1 make codes of keys by name; extended ones come after 0xe0 (reference hyperv-arm64.md §9.5). */
-const KEYS: Record<string, { code: number; extended?: boolean }> = {
-  esc: { code: 0x01 },
-  enter: { code: 0x1c },
-  space: { code: 0x39 },
-  tab: { code: 0x0f },
-  backspace: { code: 0x0e },
-  ...Object.fromEntries([...'1234567890'].map((c, i) => [c, { code: 0x02 + i }])),
-  ...Object.fromEntries([...'qwertyuiop'].map((c, i) => [c, { code: 0x10 + i }])),
-  ...Object.fromEntries([...'asdfghjkl'].map((c, i) => [c, { code: 0x1e + i }])),
-  ...Object.fromEntries([...'zxcvbnm'].map((c, i) => [c, { code: 0x2c + i }])),
-  ...Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`f${i + 1}`, { code: 0x3b + i }])),
-  up: { code: 0x48, extended: true },
-  down: { code: 0x50, extended: true },
-  left: { code: 0x4b, extended: true },
-  right: { code: 0x4d, extended: true },
-};
 
 interface Command {
   usage: string;
@@ -106,11 +89,13 @@ export const COMMANDS: Record<string, Command> = {
     usage: 'key NAME',
     help: 'presses a key of the synthetic keyboard: a letter, a digit, enter, esc, f1, up ...',
     run: (session, rest) => {
-      const key = KEYS[rest.toLowerCase()];
-      if (!key) throw new UserError(`There is no key "${rest}"; keys are ${Object.keys(KEYS).join(' ')}`);
+      const key = scanCodeOf(rest.trim());
+      if (key === undefined)
+        throw new UserError(
+          `There is no key "${rest}"; keys are letters, digits, esc, enter, f1, up ... or called as in KeyboardEvent.code: ArrowUp`,
+        );
       const { machine } = session.debuggee;
-      const pressed =
-        machine.sendKey(key.code, false, key.extended ?? false) && machine.sendKey(key.code, true, key.extended ?? false);
+      const pressed = machine.sendKey(key, false) && machine.sendKey(key, true);
       if (!pressed) throw new UserError("The guest's keyboard channel is not open (its hyperv-keyboard driver is not running)");
       session.runner.wake();
       return `Pressed ${rest}.`;

@@ -6,10 +6,10 @@
 import type { HypervisorHost } from '../hyperv/host.ts';
 import type { MessagePort, Partition } from '../hyperv/partition.ts';
 import { STATUS } from '../hyperv/tlfs.ts';
-import { ConfigError, type DiskConfig } from '../config.ts';
-import type { VmbusInfo } from '../index.ts';
+import { ConfigError, DEFAULTS, type DiskConfig, type DisplayConfig } from '../config.ts';
+import type { MouseInput, Screen, VmbusInfo } from '../index.ts';
 import { Channel, type ChannelBus, type ChannelState } from './channel.ts';
-import type { DeviceEnvironment } from './device.ts';
+import type { DeviceEnvironment, MmioWindow } from './device.ts';
 import { DEVICES, type Devices } from './devices/index.ts';
 import { finish, type GpadlState, newGpadl, receive, ringPages } from './gpadl.ts';
 import { Monitor, type MonitorState } from './monitor.ts';
@@ -253,6 +253,7 @@ export class Connection implements MessagePort {
       InterfaceInstance: offer.instance,
       ChannelFlags:
         (offer.pipe ? CHANNEL_FLAG_NAMED_PIPE : 0) | (monitorId === undefined ? 0 : CHANNEL_FLAG_REQUEST_MONITORED_NOTIFICATION),
+      MmioMegabytes: offer.mmioMegabytes ?? 0,
       UserDefined: user,
       SubChannelIndex: channel.index,
       ChildRelId: channel.relid,
@@ -332,6 +333,7 @@ export class Connection implements MessagePort {
     channel.detach('unoffered');
     // What the guest forgot to tear down goes with the channel.
     this.state.gpadls = this.state.gpadls.filter((g) => g.relid !== m.ChildRelId);
+    if (channel.index === 0) channel.device.onReleased?.(channel);
   }
 
   #modifyChannel(m: MessageBody<'ModifyChannel'>): void {
@@ -394,6 +396,10 @@ export interface VmbusOptions {
   startTime: number;
   /** On the SCSI controller, from LUN 0 on. */
   disks?: readonly DiskConfig[];
+  /** Left out: the default. */
+  display?: DisplayConfig;
+  /** MMIO space for devices. Left out: none. */
+  mmio?: readonly MmioWindow[];
   /** Newest version to speak, `5.2`. Left out: the newest there is. */
   version?: string;
   /** Devices that ask for it are signalled through monitor pages. */
@@ -433,6 +439,8 @@ export class Vmbus {
       vpCount: host.vpCount,
       referenceTime: () => partition.time.now(),
       startTime: options.startTime,
+      display: options.display ?? DEFAULTS.display,
+      mmio: options.mmio ?? [],
     };
     const bus: ChannelBus = {
       interrupt: (vp, relid) => partition.signalFlag(vp, VMBUS_SINT, relid),
@@ -496,9 +504,27 @@ export class Vmbus {
     return this.#devices.shutdown.request(restart);
   }
 
-  /** Presses or releases a key by its set 1 make code. False: the guest has no keyboard driver running. */
-  sendKey(makeCode: number, released: boolean, extended: boolean): boolean {
-    return this.#devices.keyboard.sendKey(makeCode, released, extended);
+  /** Presses or releases a key by its set 1 scan code. False: the guest has no keyboard driver running. */
+  sendKey(scanCode: number, released: boolean): boolean {
+    return this.#devices.keyboard.sendKey(scanCode, released);
+  }
+
+  /** Moves the mouse. False: the guest has no driver for it running. */
+  sendMouse(mouse: MouseInput): boolean {
+    return this.#devices.mouse.sendMouse(mouse);
+  }
+
+  /** The picture, if there is one. */
+  screen(): Screen | undefined {
+    return this.#devices.video.screen();
+  }
+
+  /** Another resolution for the guest: it gets the device anew. False: there is no such resolution. */
+  resizeDisplay(display: DisplayConfig): boolean {
+    const { video } = this.#devices;
+    if (!video.prefer(display)) return false;
+    if (this.rescind(video.name)) video.comeBack();
+    return true;
   }
 
   /** The SCSI controller, for whoever attaches disks to it. */

@@ -1,5 +1,6 @@
 /** What a VMBus device is, and what it sees of its channel. */
 import type { Clock } from '../base/clock.ts';
+import type { DisplayConfig } from '../config.ts';
 import type { Inspect } from '../index.ts';
 import type { Ram } from '../memory/ram.ts';
 import type { Packet } from './ring.ts';
@@ -10,6 +11,8 @@ export interface Offer {
   instance: string;
   /** Packets carry a pipe header: the offer says so. */
   pipe: boolean;
+  /** MMIO space that the guest is to find for the device, in MiB. */
+  mmioMegabytes?: number;
   /** The host may be signalled late, by so many ns, if that saves hypercalls: by monitor page, where there is one. */
   monitorLatency?: number;
 }
@@ -43,6 +46,13 @@ export interface DeviceChannel {
 
 export interface DeviceEnvironment {
   readonly clock: Clock;
+/** A stretch of guest physical addresses. */
+export interface MmioWindow {
+  readonly gpa: number;
+  /** Bytes. */
+  readonly size: number;
+}
+
   readonly ram: Ram;
   readonly vpCount: number;
   /** Reference time in 100 ns. */
@@ -53,6 +63,10 @@ export interface DeviceEnvironment {
 
 export interface Device {
   /** Short name: `heartbeat`. */
+  /** The resolution that the synthetic video starts with. */
+  readonly display: DisplayConfig;
+  /** MMIO space that the guest may give to devices. */
+  readonly mmio: readonly MmioWindow[];
   readonly name: string;
   readonly offer: Offer;
   /** All that changes; plain. */
@@ -70,6 +84,8 @@ export interface Device {
   /** A packet from the guest in a few words, for the trace. Left out: its VMBus type. */
   describe?(packet: Packet): string;
 }
+  /** The guest has let go of the device, which had been taken away. */
+  onReleased?(channel: DeviceChannel): void;
 
 /** Makes a device. Alarms are declared here, once. */
 export type DeviceFactory = (channel: DeviceChannel, environment: DeviceEnvironment) => Device;

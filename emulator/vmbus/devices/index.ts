@@ -1,9 +1,11 @@
 /** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller only with disks. */
 import { Heartbeat } from './heartbeat.ts';
 import { Keyboard } from './keyboard.ts';
+import { Mouse } from './mouse.ts';
 import { Scsi } from './scsi.ts';
 import { Shutdown } from './shutdown.ts';
 import { Timesync } from './timesync.ts';
+import { Video } from './video.ts';
 import type { DeviceChannel, DeviceEnvironment } from '../device.ts';
 
 export const DEVICES = {
@@ -12,6 +14,8 @@ export const DEVICES = {
   timesync: (channel: DeviceChannel, environment: DeviceEnvironment) => new Timesync(channel, environment),
   keyboard: (channel: DeviceChannel) => new Keyboard(channel),
   scsi: (channel: DeviceChannel, environment: DeviceEnvironment) => new Scsi(channel, environment),
+  mouse: (channel: DeviceChannel) => new Mouse(channel),
+  video: (channel: DeviceChannel, environment: DeviceEnvironment) => new Video(channel, environment),
 };
 
 export type Devices = { [N in keyof typeof DEVICES]: ReturnType<(typeof DEVICES)[N]> };

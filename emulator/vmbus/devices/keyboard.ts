@@ -8,17 +8,22 @@ export const ProtocolRequest = struct('KeyboardProtocolRequest', { Type: u32, Ve
 export const ProtocolResponse = struct('KeyboardProtocolResponse', { Type: u32, Status: u32 }, { size: 8 });
 export const Keystroke = struct('KeyboardEvent', { Type: u32, MakeCode: u16, Reserved: u16, Flags: u32 }, { size: 12 });
 
+export const Leds = struct('KeyboardLeds', { Type: u32, Flags: u16 }, { size: 6 });
+
 const MESSAGE = { protocolRequest: 1, protocolResponse: 2, event: 3, leds: 4 } as const;
 const VERSION_1_0 = 0x0001_0000;
 const ACCEPTED = 1;
 const FLAG_BREAK = 2;
-const FLAG_E0 = 4;
+/** By the prefix byte of the scan code. */
+const PREFIX_FLAGS: Readonly<Record<number, number>> = { 0: 0, 224: 4, 225: 8 };
 
 interface KeyboardState {
   ready: boolean;
   /** Packets to the guest have ids of their own; the guest ignores them. */
   transactionId: number;
   keys: number;
+  /** Bits: 1 scroll lock, 2 num lock, 4 caps lock. */
+  leds: number;
 }
 
 export class Keyboard implements Device {
@@ -28,18 +33,19 @@ export class Keyboard implements Device {
     instance: 'd34b2567-b9b6-42b9-8778-0a4ec0b955bf',
     pipe: false,
   };
-  readonly state: KeyboardState = { ready: false, transactionId: 0, keys: 0 };
+  readonly state: KeyboardState = { ready: false, transactionId: 0, keys: 0, leds: 0 };
   readonly #channel: DeviceChannel;
 
   constructor(channel: DeviceChannel) {
     this.#channel = channel;
   }
 
-  /** Sends one key event. False: the guest's driver is not there. */
-  sendKey(makeCode: number, released: boolean, extended: boolean): boolean {
+  /** Sends one key event: a set 1 make code, with its prefix byte above it (`0xe048`). False: the guest's driver is not there. */
+  sendKey(scanCode: number, released: boolean): boolean {
     if (!this.state.ready) return false;
-    const Flags = (released ? FLAG_BREAK : 0) | (extended ? FLAG_E0 : 0);
-    const sent = this.#send(Keystroke.make({ Type: MESSAGE.event, MakeCode: makeCode, Flags }), `key 0x${makeCode.toString(16)}`);
+    const Flags = (PREFIX_FLAGS[scanCode >> 8] ?? 0) | (released ? FLAG_BREAK : 0);
+    const event = Keystroke.make({ Type: MESSAGE.event, MakeCode: scanCode & 0xff, Flags });
+    const sent = this.#send(event, `key 0x${scanCode.toString(16)}${released ? ' released' : ''}`);
     if (sent) this.state.keys++;
     return sent;
   }
@@ -50,7 +56,10 @@ export class Keyboard implements Device {
   onPacket({ payload }: Packet): void {
     const view = viewOf(payload);
     const type = payload.length >= 4 ? view.getUint32(0, true) : 0;
-    if (type === MESSAGE.leds) return;
+    if (type === MESSAGE.leds && payload.length >= Leds.size) {
+      this.state.leds = Leds.get(view, 0).Flags;
+      return;
+    }
     if (type !== MESSAGE.protocolRequest || payload.length < ProtocolRequest.size) {
       this.#channel.note(`message of type ${type}`);
       return;
@@ -63,12 +72,12 @@ export class Keyboard implements Device {
   }
 
   onClose(): void {
-    Object.assign(this.state, { ready: false, keys: 0 });
+    Object.assign(this.state, { ready: false, keys: 0, leds: 0 });
   }
 
   inspect(): Inspect {
-    const { ready, keys } = this.state;
-    return { ready, keys };
+    const { ready, keys, leds } = this.state;
+    return { ready, keys, leds };
   }
 
   #send(payload: Uint8Array, what: string): boolean {

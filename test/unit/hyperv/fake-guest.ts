@@ -17,6 +17,8 @@ export interface FakeOptions extends PartitionOptions {
   vps?: number;
   /** Hz. */
   frequency?: number;
+  /** Bytes of device memory behind RAM. */
+  deviceMemory?: number;
 }
 
 /** Register number by TLFS name. */
@@ -27,7 +29,7 @@ export const numberOf = (name: string): number => {
 };
 
 export class FakeGuest {
-  readonly ram = new Ram(RAM_SIZE, 65536);
+  readonly ram: Ram;
   readonly clock = new Clock();
   readonly trace = new Trace();
   readonly events: TraceEvent[] = [];
@@ -41,6 +43,7 @@ export class FakeGuest {
   readonly partition: Partition;
 
   constructor(options: FakeOptions = {}) {
+    this.ram = new Ram(RAM_SIZE, 65536, options.deviceMemory);
     const frequency = options.frequency ?? 1_000_000_000;
     this.trace.subscribe((e) => this.events.push(e));
     this.host = {

@@ -107,6 +107,8 @@ test('offers: unique relids below 2048, dedicated interrupts, connection ids, no
     { type: '0e0b6031-5213-4934-818b-38d90ced39db', relid: 2, connectionId: 0x2002, flags: 0x10, pipe: 4, ...common },
     { type: '9527e630-d0ae-497b-adce-e80ab0175caf', relid: 3, connectionId: 0x2003, flags: 0x10, pipe: 4, ...common },
     { type: 'f912ad6d-2b17-48ea-bd65-f927a61c7684', relid: 4, connectionId: 0x2004, flags: 0, pipe: 0, ...common },
+    { type: 'cfa8b69e-5b4a-4cc0-b98b-8ba1a1f3f95a', relid: 6, connectionId: 0x2006, flags: 0x10, pipe: 4, ...common },
+    { type: 'da0a7802-e377-4aac-8e77-0558eb1073f8', relid: 7, connectionId: 0x2007, flags: 0x10, pipe: 4, ...common },
   ]);
   assert.deepEqual(
     d.vmbus.info().channels.map((c) => [c.device, c.state]),
@@ -115,6 +117,8 @@ test('offers: unique relids below 2048, dedicated interrupts, connection ids, no
       ['shutdown', 'offered'],
       ['timesync', 'offered'],
       ['keyboard', 'offered'],
+      ['mouse', 'offered'],
+      ['video', 'offered'],
     ],
   );
 });
@@ -128,7 +132,7 @@ test('messages that arrive faster than the guest reads keep their order', () => 
   d.pump();
   assert.deepEqual(
     d.inbox.map((m) => m.type),
-    [1, 1, 1, 1, 4],
+    [...d.vmbus.info().channels.map(() => 1), 4],
   );
 });
 

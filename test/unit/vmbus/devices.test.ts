@@ -186,21 +186,25 @@ test('keyboard: protocol request and response, then keys with their flags', () =
   d.connect();
   const c = d.open(d.relidOf('keyboard'), 9);
   d.advance(MS);
-  assert.deepEqual([c.in.used, d.vmbus.sendKey(0x1e, false, false)], [0, false]);
+  assert.deepEqual([c.in.used, d.vmbus.sendKey(0x1e, false)], [0, false]);
   d.send(c, Uint8Array.of(1, 0, 0, 0, 0, 0, 1, 0), 1n, 1);
   const words = (p: GuestPacket | undefined) =>
     p ? [p.type, ...Array.from({ length: p.payload.length / 4 }, (_, i) => viewOf(p.payload).getUint32(4 * i, true))] : [];
   assert.deepEqual([words(c.in.take()), d.takeFlags()], [[6, 2, 1], [c.relid]]);
-  assert.deepEqual([d.vmbus.sendKey(0x1e, false, false), d.vmbus.sendKey(0x48, true, true)], [true, true]);
   assert.deepEqual(
-    [words(c.in.take()), words(c.in.take())],
+    [d.vmbus.sendKey(0x1e, false), d.vmbus.sendKey(0xe048, true), d.vmbus.sendKey(0xe11d, false)],
+    [true, true, true],
+  );
+  assert.deepEqual(
+    [words(c.in.take()), words(c.in.take()), words(c.in.take())],
     [
       [6, 3, 0x1e, 0, 0],
       [6, 3, 0x48, 6, 0],
+      [6, 3, 0x1d, 8, 0],
     ],
   );
   d.send(c, Uint8Array.of(4, 0, 0, 0, 2, 0, 0, 0)); // LEDs: nothing to say
-  assert.equal(c.in.used, 0);
+  assert.deepEqual([c.in.used, d.channelInfo(c.relid).details], [0, { ready: true, keys: 3, leds: 2 }]);
 });
 
 test('another keyboard protocol version is refused', () => {
@@ -208,10 +212,7 @@ test('another keyboard protocol version is refused', () => {
   d.connect();
   const c = d.open(d.relidOf('keyboard'), 9);
   d.send(c, Uint8Array.of(1, 0, 0, 0, 0, 0, 2, 0));
-  assert.deepEqual(
-    [viewOf(c.in.take()?.payload ?? new Uint8Array(8)).getUint32(4, true), d.vmbus.sendKey(1, false, false)],
-    [0, false],
-  );
+  assert.deepEqual([viewOf(c.in.take()?.payload ?? new Uint8Array(8)).getUint32(4, true), d.vmbus.sendKey(1, false)], [0, false]);
 });
 
 test('a full ring: packets wait, the guest is asked for room, and gets everything in order when it makes some', () => {
@@ -221,7 +222,7 @@ test('a full ring: packets wait, the guest is asked for room, and gets everythin
   d.send(c, Uint8Array.of(1, 0, 0, 0, 0, 0, 1, 0));
   c.in.take();
   const capacity = Math.ceil(4096 / 40) - 1;
-  for (let n = 0; n < capacity + 5; n++) assert.equal(d.vmbus.sendKey(n & 0x7f, false, false), true);
+  for (let n = 0; n < capacity + 5; n++) assert.equal(d.vmbus.sendKey(n & 0x7f, false), true);
   assert.deepEqual([c.in.header(3), d.channelInfo(c.relid).packetsToGuest], [40, 1 + capacity]);
   // Requests wait as long as answers do.
   d.send(c, Uint8Array.of(1, 0, 0, 0, 0, 0, 1, 0));
@@ -243,7 +244,7 @@ test('a guest that never reads costs 64 packets and no more', () => {
   const c = d.open(d.relidOf('keyboard'), 2);
   d.send(c, Uint8Array.of(1, 0, 0, 0, 0, 0, 1, 0));
   let accepted = 0;
-  for (let n = 0; n < 1000; n++) if (d.vmbus.sendKey(1, false, false)) accepted++;
+  for (let n = 0; n < 1000; n++) if (d.vmbus.sendKey(1, false)) accepted++;
   assert.deepEqual([accepted, d.vmbus.state.channels[c.relid - 1].outgoing.length], [64 + 102 - 1, 64]);
 });
 
@@ -296,7 +297,7 @@ test('any packets at all, in any order: no exception, and the ring is drained or
   const outcomes = new Set<string>();
   fc.assert(
     fc.property(
-      fc.constantFrom('heartbeat', 'shutdown', 'timesync', 'keyboard'),
+      fc.constantFrom('heartbeat', 'shutdown', 'timesync', 'keyboard', 'mouse', 'video'),
       fc.array(packet, { maxLength: 20 }),
       fc.nat({ max: 40 }),
       fc.boolean(),

@@ -114,7 +114,7 @@ export class FakeDriver extends FakeGuest {
   #nextPage = 0x200;
   #nextGpadl = 0xe1e10;
 
-  constructor(options: FakeOptions & Partial<VmbusOptions> = {}) {
+  constructor(options: FakeOptions & Omit<VmbusOptions, 'startTime'> = {}) {
     super(options);
     this.vmbus = new Vmbus(this.partition, { startTime: 1_767_225_600_000, ...options });
   }
