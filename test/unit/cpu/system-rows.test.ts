@@ -9,7 +9,7 @@ import { type Bench, bench, DATA, TEXT, VECTORS } from './engine-harness.ts';
 const CURRENT_EL_SPX = 0x200;
 const LOWER_EL = 0x400;
 const IRQ = 0x80;
-const UNMAPPED = 0xc000_0000n;
+const UNMAPPED = 0x1_0000_0000n;
 
 interface Setup {
   el?: 0 | 1;
