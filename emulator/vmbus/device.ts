@@ -44,8 +44,6 @@ export interface DeviceChannel {
   offerNow(): void;
 }
 
-export interface DeviceEnvironment {
-  readonly clock: Clock;
 /** A stretch of guest physical addresses. */
 export interface MmioWindow {
   readonly gpa: number;
@@ -53,20 +51,22 @@ export interface MmioWindow {
   readonly size: number;
 }
 
+export interface DeviceEnvironment {
+  readonly clock: Clock;
   readonly ram: Ram;
   readonly vpCount: number;
   /** Reference time in 100 ns. */
   referenceTime(): bigint;
   /** Wall-clock time at power-on, ms since 1970. */
   readonly startTime: number;
-}
-
-export interface Device {
-  /** Short name: `heartbeat`. */
   /** The resolution that the synthetic video starts with. */
   readonly display: DisplayConfig;
   /** MMIO space that the guest may give to devices. */
   readonly mmio: readonly MmioWindow[];
+}
+
+export interface Device {
+  /** Short name: `heartbeat`. */
   readonly name: string;
   readonly offer: Offer;
   /** All that changes; plain. */
@@ -80,12 +80,12 @@ export interface Device {
   onPacket(packet: Packet, channel: DeviceChannel): void;
   /** The channel is closed, by whomever: stop alarms, forget the conversation. */
   onClose(channel: DeviceChannel): void;
+  /** The guest has let go of the device, which had been taken away. */
+  onReleased?(channel: DeviceChannel): void;
   inspect(): Inspect;
   /** A packet from the guest in a few words, for the trace. Left out: its VMBus type. */
   describe?(packet: Packet): string;
 }
-  /** The guest has let go of the device, which had been taken away. */
-  onReleased?(channel: DeviceChannel): void;
 
 /** Makes a device. Alarms are declared here, once. */
 export type DeviceFactory = (channel: DeviceChannel, environment: DeviceEnvironment) => Device;
