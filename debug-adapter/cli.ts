@@ -1,4 +1,5 @@
 /** The `hyperstep` command: subcommands in cli/, one file each. */
+import './v8-settings.ts';
 import { createRequire } from 'node:module';
 import { demo, DEMO_HELP } from './cli/demo.ts';
 import { RUN_HELP, runCommand } from './cli/run.ts';

@@ -1,4 +1,5 @@
 /** The debug adapter on stdin and stdout: what VS Code starts. */
+import './v8-settings.ts';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { Framing } from './framing.ts';

@@ -72,15 +72,19 @@ export class Hash {
   #b = 0x85ebca6b;
 
   word(w: number): void {
-    let a = Math.imul(this.#a ^ w, 0xcc9e2d51);
-    a = (a << 15) | (a >>> 17);
-    this.#a = (Math.imul(a, 0x1b873593) + this.#b) | 0;
-    let b = Math.imul(this.#b ^ w, 0x38b34ae5);
-    b = (b << 13) | (b >>> 19);
-    this.#b = (Math.imul(b, 0xa1e38b93) ^ this.#a) | 0;
+    this.words([w]);
   }
-  words(words: Uint32Array): void {
-    for (let i = 0; i < words.length; i++) this.word(words[i]);
+  words(words: ArrayLike<number>): void {
+    let [a, b] = [this.#a, this.#b];
+    for (let i = 0; i < words.length; i++) {
+      const w = words[i];
+      a = Math.imul(a ^ w, 0xcc9e2d51);
+      a = (Math.imul((a << 15) | (a >>> 17), 0x1b873593) + b) | 0;
+      b = Math.imul(b ^ w, 0x38b34ae5);
+      b = Math.imul((b << 13) | (b >>> 19), 0xa1e38b93) ^ a;
+    }
+    this.#a = a;
+    this.#b = b;
   }
   text(s: string): void {
     this.word(s.length);
@@ -112,7 +116,7 @@ export class Hash {
   }
   #bytes(v: Typed): void {
     const b = new Uint8Array(v.buffer, v.byteOffset, v.byteLength);
-    for (let i = 0; i < b.length; i++) this.word(b[i]);
+    this.words(b);
   }
   /** The digest of a typed array alone. */
   static of(v: Typed): string {

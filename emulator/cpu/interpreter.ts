@@ -31,7 +31,7 @@ import {
   setsFlags,
 } from './loop.ts';
 import { OperandLayout } from './operands.ts';
-import { checksSp, mayMisalignSp, replacesSp, usesSpAsBase } from './sp-alignment.ts';
+import { checksSp, mayMisalignSp, replacesSp, usesSpAsBase, writesSp } from './sp-alignment.ts';
 import { ModuleWriter } from './wasm/module.ts';
 
 /** Most instructions of one call: `REM` and record addresses are added as i32. */
@@ -42,6 +42,8 @@ interface Handler {
   readonly ir: Ir;
   readonly layout: OperandLayout;
   readonly ends: boolean;
+  /** It has an operand that it writes SP by. */
+  readonly writesSp: boolean;
   /** Handler numbers for branches within the page and beyond; the same where there is none. -1: to be compiled. */
   near: number;
   far: number;
@@ -221,7 +223,7 @@ export class Interpreter {
 
   #record(row: Insn, statics: Raw): Handler {
     const ir = Builder.record(row, statics);
-    return { ir, layout: new OperandLayout(ir), ends: endsBlock(ir), near: -1, far: -1 };
+    return { ir, layout: new OperandLayout(ir), ends: endsBlock(ir), writesSp: writesSp(ir), near: -1, far: -1 };
   }
 
   /** True when all records and templates must be dropped (`forgetTemplates`) before more are made. */
@@ -335,7 +337,7 @@ export class Interpreter {
     }
     const { row, raw } = decoded;
     const plain = this.#handler(decoded);
-    const checks = mayMisalignSp(plain.ir, raw);
+    const checks = plain.writesSp && mayMisalignSp(plain.ir, raw);
     const handler = checks ? this.#checkingSp(row, this.#key(row, raw), plain) : plain;
     this.#toCompile(handler);
     if (checks) this.#toCompile(plain);

@@ -120,9 +120,12 @@ export class OperandLayout {
       const view = o.inBlock ? memory : record;
       const at = o.inBlock ? block + o.at : o.at;
       const v = o.value(raw);
-      if (o.type === 'u16') view.setUint16(at, Number(v), true);
-      else if (o.type === 'i32') view.setInt32(at, Number(BigInt.asIntN(32, BigInt(v))), true);
-      else view.setBigInt64(at, BigInt.asIntN(64, BigInt(v)), true);
+      if (o.type === 'i64') view.setBigInt64(at, BigInt(v), true);
+      else {
+        const n = typeof v === 'bigint' ? Number(BigInt.asIntN(32, v)) : v;
+        if (o.type === 'u16') view.setUint16(at, n, true);
+        else view.setInt32(at, n, true);
+      }
     }
   }
 }

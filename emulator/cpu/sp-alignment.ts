@@ -30,6 +30,9 @@ function isAligned(nodes: readonly Node[], id: number, raw: Raw): boolean {
   }
 }
 
+/** True for instructions of which some write SP. */
+export const writesSp = (ir: Ir): boolean => ir.nodes.some((n) => n.op === 'writeX' && n.sp === true);
+
 /** True for an instruction that may make SP misaligned. */
 export const mayMisalignSp = (ir: Ir, raw: Raw): boolean =>
   ir.nodes.some((n) => n.op === 'writeX' && isSp(n, raw) && !isAligned(ir.nodes, n.args[0], raw));
