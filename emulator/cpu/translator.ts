@@ -350,10 +350,9 @@ function emitRun(module: ModuleWriter, interpret: number, landings: LandingHandl
     .op('i32.and')
     .i32(3)
     .op('i32.shl')
-    .op('i32.add');
-  code.mem('i32.store', CELL.REC);
-  load('i32.load', CELL.REC);
-  code.tee(rec);
+    .op('i32.add')
+    .tee(rec);
+  code.mem('i32.store', CELL.REC).get(rec);
   load('i32.load', CELL.GUARDED);
   code.op('i32.ge_u');
   code.if();
@@ -364,9 +363,9 @@ function emitRun(module: ModuleWriter, interpret: number, landings: LandingHandl
   pushLandingBit(code, rec, landings);
   code.get(entry).op('i32.and').op('i32.eqz').op('i32.and');
   code.if();
-  code.i32(EXIT.JUMP).ret().end().end().end();
+  code.i32(EXIT.JUMP).ret().end().end().else();
   load('i32.load', CELL.REC);
-  code.set(rec);
+  code.set(rec).end();
   arrivalsOf();
   code.i32(REGION).op('i32.ge_s').brIf(chain);
   code.get(arrivals).i32(threshold).op('i32.ge_s');
