@@ -377,6 +377,8 @@ export function describeTraceEvent(event: TraceEvent, now: number, symbols: Symb
         return `${event.device} ${event.access} ${hex(event.gpa)} (${event.size} bytes) ${event.access === 'read' ? '->' : '<-'} ${hex(event.value)}`;
       case 'undefined':
         return `VP ${event.vp} ${hex(event.word, 8)} ${event.text} at ${symbols.format(event.pc)}`;
+      case 'service':
+        return `${event.service}: ${event.message}${event.ok ? '' : ' (failed)'}`;
       case 'guest':
         return `${event.part}: ${event.message}`;
       case 'crash':

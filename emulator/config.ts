@@ -54,6 +54,8 @@ export const vramMegabytes = ({ width, height }: DisplayConfig): number =>
 export interface MachineConfig {
   /** Guest RAM in MiB: 64..3072. */
   memory: number;
+  /** MiB that the guest can have in all, 64..3072: what is above `memory` can be added while it runs. Left out: `memory`. */
+  maxMemory?: number;
   /** Number of VPs, 1..64. */
   cpus: number;
   /** CPU model: a name of cpu/models.ts. */

@@ -10,6 +10,7 @@ export {
   type VectorResult,
 } from './cpu/vector-machine.ts';
 import type { DiskConfig, DisplayConfig } from './config.ts';
+import type { Services } from './vmbus/services.ts';
 
 export {
   BOOT_KINDS,
@@ -30,6 +31,16 @@ export { differencingVhdx } from './host/vhdx-writer.ts';
 export type { HypercallFields, TraceEvent, TraceKind } from './base/trace.ts';
 export { bitNames, FEATURE_WORDS, type FeatureField, type FeatureWordRow } from './hyperv/features.ts';
 export { describeVpRegister } from './hyperv/registers.ts';
+export {
+  type CopyRequest,
+  type IpSettings,
+  KVP_POOLS,
+  type KvpItem,
+  type KvpPool,
+  type KvpValue,
+  type Services,
+  type ShutdownKind,
+} from './vmbus/services.ts';
 export { callName, hypercallNames, STATUS as HV_STATUS } from './hyperv/tlfs.ts';
 
 /** A hypercall as a condition sees it: at entry `status` and `output` are absent. */
@@ -206,6 +217,8 @@ export interface Machine {
   vmbus(): VmbusInfo;
   /** Host-initiated: asks the guest to shut down (or restart) through the shutdown IC. False: the channel is not open. */
   requestShutdown(restart: boolean): boolean;
+  /** The integration services and dynamic memory. */
+  readonly services: Services;
   /** Sends a key through the synthetic keyboard: a set 1 make code, with a prefix byte above it (`0xe048`). False: not open. */
   sendKey(scanCode: number, released: boolean): boolean;
   /** Moves the synthetic mouse, with its buttons as they are now. False: not open. */

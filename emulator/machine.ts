@@ -50,6 +50,7 @@ import { psciRows } from './platform/psci.ts';
 import { NOT_SUPPORTED, SMCCC_ROWS, Smccc, type SmcccEffect, type SmcccRow } from './platform/smccc.ts';
 import { Hash, RamHistory, type RamSnapshot, assign, capture, hashRam } from './snapshot.ts';
 import { Vmbus } from './vmbus/connection.ts';
+import type { Services } from './vmbus/services.ts';
 
 /** x0 of a hypercall through HVC #0 (reference §2.1). */
 const HYPERCALL_SMCCC = BigInt(HYPERV_SMCCC_FUNCTION);
@@ -125,6 +126,9 @@ class HyperVMachine implements Machine {
   constructor(config: MachineConfig) {
     if (!Number.isInteger(config.memory) || config.memory < 64 || config.memory > MAX_RAM >>> 20)
       throw new ConfigError(`memory must be 64 to ${MAX_RAM >>> 20} MiB, not ${config.memory}`);
+    const maxMemory = config.maxMemory ?? config.memory;
+    if (!Number.isInteger(maxMemory) || maxMemory < config.memory || maxMemory > MAX_RAM / MIB)
+      throw new ConfigError(`maxMemory must be ${config.memory} (memory) to ${MAX_RAM / MIB} MiB, not ${maxMemory}`);
     if (!Number.isInteger(config.cpus) || config.cpus < 1 || config.cpus > MAX_VPS)
       throw new ConfigError(`cpus must be 1 to ${MAX_VPS}, not ${config.cpus}`);
     if (!Number.isInteger(config.quantum) || config.quantum < 1)
@@ -139,7 +143,7 @@ class HyperVMachine implements Machine {
     const display = config.display ?? DEFAULTS.display;
     const badDisplay = displayProblem(display);
     if (badDisplay) throw new ConfigError(badDisplay);
-    this.#ram = new Ram(config.memory * MIB, BELOW_RAM, vramMegabytes(display) * MIB);
+    this.#ram = new Ram(maxMemory * MIB, BELOW_RAM, vramMegabytes(display) * MIB, config.memory * MIB);
     const bus = new Bus(this.#ram, trace);
     this.#history = new RamHistory(this.#ram);
 
@@ -557,8 +561,11 @@ class HyperVMachine implements Machine {
   vmbus(): VmbusInfo {
     return this.#vmbus.info();
   }
+  get services(): Services {
+    return this.#vmbus.services;
+  }
   requestShutdown(restart: boolean): boolean {
-    return this.#vmbus.requestShutdown(restart);
+    return this.#vmbus.services.shutdown.request(restart ? 'restart' : 'shutdown');
   }
   sendKey(scanCode: number, released: boolean): boolean {
     return this.#outside({ key: { scanCode, released } }, this.#vmbus.sendKey(scanCode, released));

@@ -155,6 +155,13 @@ export function hashRam(hash: Hash, ram: Ram): void {
   }
 }
 
+/** Memory that the guest has given back, or not used yet. */
+function isZero(page: Uint8Array): boolean {
+  const words = new Uint32Array(page.buffer, page.byteOffset, page.length >>> 2);
+  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
+  return true;
+}
+
 export interface RamSnapshot {
   /** Contents by page number; absent: zeros. */
   readonly pages: readonly (Uint8Array | undefined)[];
@@ -172,7 +179,11 @@ export class RamHistory {
 
   take(): RamSnapshot {
     const base = this.#base.slice();
-    for (const page of this.#ram.dirtyPages()) base[page] = this.#ram.bytes.slice(page * PAGE, (page + 1) * PAGE);
+    const { bytes } = this.#ram;
+    for (const page of this.#ram.dirtyPages()) {
+      const now = bytes.subarray(page * PAGE, (page + 1) * PAGE);
+      base[page] = isZero(now) ? undefined : now.slice();
+    }
     this.#base = base;
     this.#ram.clean();
     return { pages: base };

@@ -16,7 +16,7 @@ ${MACHINE_HELP}
   --max-instructions N     end after N instructions
   --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls } as JSON
   --trace KIND,...         print events of these kinds (hypercalls, vp-registers, smccc, vmbus, synic, interrupts, mmio,
-                           undefined, guest, or all)
+                           undefined, services, guest, or all)
 
 Exit status: 0 the guest powered off, or --until-console was seen; 1 a failure of hyperstep; 2 bad usage; 3 the guest
 crashed or keeps resetting; 4 --max-instructions was reached, or the guest waits for ever; 130 it was interrupted (the
@@ -33,6 +33,7 @@ const TRACE: Record<string, readonly TraceEvent['kind'][]> = {
   interrupts: ['interrupt'],
   mmio: ['mmio'],
   undefined: ['undefined'],
+  services: ['service'],
   guest: ['guest', 'crash'],
 };
 

@@ -44,6 +44,8 @@ export interface TraceEvents {
   mmio: { device: string; access: 'read' | 'write'; gpa: number; size: number; value: bigint };
   /** The guest executed an instruction this CPU does not have (or that is UNDEFINED). */
   undefined: { vp: number; pc: bigint; word: number; text: string };
+  /** What came of something that the host asked of the guest through an integration service. */
+  service: { service: string; message: string; ok: boolean };
   /** Something the guest did that a person would want to know: a bad ring, a refused message. */
   guest: { part: string; message: string };
   /** The guest reported a crash. */

@@ -33,12 +33,12 @@ export function prepareBareBoot(config: Program & Partial<Pick<MachineConfig, 'l
   if (start % 4) throw new ConfigError(`${name} cannot be loaded at ${hex(start)}: instructions are aligned to 4 bytes`);
   const end = start + kernel.size;
   const noRoom = (what: string, last: number) =>
-    new ConfigError(`${what} would end at ${hex(last)}; the guest has ${ram.size / MIB} MiB of memory`);
-  if (end > ram.size) throw noRoom(name, end);
+    new ConfigError(`${what} would end at ${hex(last)}; the guest has ${ram.installed / MIB} MiB of memory`);
+  if (end > ram.installed) throw noRoom(name, end);
   const placed: Placed[] = [{ name: 'kernel', gpa: start, size: kernel.size }];
   for (const segment of kernel.segments) ram.write(start + segment.offset, segment.data);
 
-  const middle = Math.min(PROGRAM_ROOM, ram.size / 2);
+  const middle = Math.min(PROGRAM_ROOM, ram.installed / 2);
   const files = alignUp(initrd?.length ?? 0, BLOCK) + BLOCK;
   let next = alignUp(start < middle + files ? Math.max(middle, end) : middle, BLOCK);
   let initrdFormat: string | undefined;
@@ -48,14 +48,14 @@ export function prepareBareBoot(config: Program & Partial<Pick<MachineConfig, 'l
     // What a program that is not Linux makes of it is its own business.
     const isLinux = kernel.format !== 'flat binary' && kernel.fixed === undefined;
     if (isLinux) initrdFormat = checkInitrd(initrd, initrdName);
-    if (next + initrd.length > ram.size) throw noRoom(initrdName, next + initrd.length);
+    if (next + initrd.length > ram.installed) throw noRoom(initrdName, next + initrd.length);
     ram.write(next, initrd);
     placed.push({ name: 'initrd', gpa: next, size: initrd.length });
     next = alignUp(next + initrd.length, BLOCK);
   }
   const chosen = chosenNode(config, initrd && { gpa: initrdAt, size: initrd.length }, {});
-  const tree = flattenDeviceTree(platformTree({ vpCount: config.cpus, ramSize: ram.size, chosen }));
-  if (next + tree.length > ram.size) throw noRoom('the device tree', next + tree.length);
+  const tree = flattenDeviceTree(platformTree({ vpCount: config.cpus, ramSize: ram.installed, chosen }));
+  if (next + tree.length > ram.installed) throw noRoom('the device tree', next + tree.length);
   ram.write(next, tree);
   placed.push({ name: 'device tree', gpa: next, size: tree.length });
   placed.sort((a, b) => a.gpa - b.gpa);

@@ -60,7 +60,7 @@ export function prepareBoot(
   };
 
   // The firmware's block: four regions under the top of RAM.
-  const code = ram.size - REGION;
+  const code = ram.installed - REGION;
   const data = code - REGION;
   const acpi = data - REGION;
   const handover = acpi - REGION;
@@ -71,8 +71,8 @@ export function prepareBoot(
   if (end > handover)
     throw new ConfigError(
       kernel.fixed === undefined
-        ? `${config.kernelName} needs at least ${Math.ceil((end + ram.size - handover) / MIB)} MiB of memory; the guest has ${ram.size / MIB} MiB`
-        : `${config.kernelName} is linked for ${hex(start)}..${hex(start + kernel.size)}, outside the guest's ${ram.size / MIB} MiB of memory`,
+        ? `${config.kernelName} needs at least ${Math.ceil((end + ram.installed - handover) / MIB)} MiB of memory; the guest has ${ram.installed / MIB} MiB`
+        : `${config.kernelName} is linked for ${hex(start)}..${hex(start + kernel.size)}, outside the guest's ${ram.installed / MIB} MiB of memory`,
     );
   for (const segment of kernel.segments) ram.write(start + segment.offset, segment.data);
   placed.push({ name: 'kernel', gpa: start, size: kernel.size });
@@ -93,7 +93,7 @@ export function prepareBoot(
     const size = alignUp(initrd.length, REGION);
     if (end + size > handover)
       throw new ConfigError(
-        `${config.kernelName} and ${name} need at least ${Math.ceil((end + size + ram.size - handover) / MIB)} MiB of memory; the guest has ${ram.size / MIB} MiB`,
+        `${config.kernelName} and ${name} need at least ${Math.ceil((end + size + ram.installed - handover) / MIB)} MiB of memory; the guest has ${ram.installed / MIB} MiB`,
       );
     put('initrd', end, initrd);
     uses.push({ gpa: end, size, type: MEMORY.loaderData });
@@ -104,7 +104,7 @@ export function prepareBoot(
   const efi = efiTables({ codeGpa: code, dataGpa: data, rsdp: tables[0].gpa, seed: config.seed, conduit });
   for (const t of efi) put(t.name, t.gpa, t.data);
 
-  const map = memoryDescriptors(memoryMap(ram.size, uses));
+  const map = memoryDescriptors(memoryMap(ram.installed, uses));
   put('EFI memory map', handover, map);
   const chosen = chosenNode(config, initrd && { gpa: end, size: initrd.length }, {
     'linux,uefi-system-table': cells64(efi[0].gpa),
@@ -122,7 +122,7 @@ export function prepareBoot(
   );
 
   // Every region must hold what was put into it; the fixed sizes are ours, not the user's.
-  const limit = [handover, acpi, data, code, ram.size];
+  const limit = [handover, acpi, data, code, ram.installed];
   for (const p of placed)
     if (p.gpa >= handover && p.gpa + p.size > limit[limit.findIndex((l) => l > p.gpa)])
       throw new Error(`${p.name} does not fit its region`);

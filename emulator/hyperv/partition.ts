@@ -4,6 +4,7 @@
  */
 import type { HypercallFields } from '../base/trace.ts';
 import type { HyperVRegisterInfo } from '../index.ts';
+import { PAGE } from '../memory/ram.ts';
 import { type CrashReport, type CrashState, crashReset } from './crash.ts';
 import { ADVERTISED, type FeatureName, type Features, hasFeature } from './features.ts';
 import type { HypervisorHost } from './host.ts';
@@ -12,6 +13,9 @@ import { ReferenceTime } from './reference-time.ts';
 import { VP_REGISTERS, vpRegister } from './registers.ts';
 import { HV_MESSAGE_PAYLOAD_BYTE_COUNT } from './tlfs.ts';
 import { Vp, type VpState, vpReset } from './vp.ts';
+
+/** A guest that gives hints without end does not keep the host busy without end. */
+const DISCARD_PERIOD_NS = 100_000_000;
 
 export interface PartitionOptions {
   /** Dwords to advertise instead of `ADVERTISED`'s. */
@@ -22,6 +26,8 @@ export interface PartitionState {
   guestOsId: bigint;
   referenceTsc: bigint;
   crash: CrashState;
+  /** Cold discard hints followed: pages since that moment of the clock. */
+  discarded: { since: number; pages: number };
   vps: VpState[];
 }
 
@@ -54,6 +60,7 @@ export class Partition {
       guestOsId: 0n,
       referenceTsc: 0n,
       crash: crashReset(),
+      discarded: { since: 0, pages: 0 },
       vps: Array.from({ length: host.vpCount }, vpReset),
     };
     this.time = new ReferenceTime(host);
@@ -122,6 +129,16 @@ export class Partition {
     this.state.referenceTsc = value;
     if (!this.time.writePage(value))
       this.host.trace.emit({ kind: 'guest', part: 'reference TSC', message: `page 0x${(value >> 12n).toString(16)} is not RAM` });
+  }
+
+  /** The guest has no use for pages [first, first + count) of RAM any more. Hints beyond all of RAM in one period are not followed. */
+  discard(first: number, count: number): void {
+    const { clock, ram } = this.host;
+    const { discarded } = this.state;
+    if (clock.now - discarded.since >= DISCARD_PERIOD_NS) Object.assign(discarded, { since: clock.now, pages: 0 });
+    if ((discarded.pages + count) * PAGE > ram.size) return;
+    discarded.pages += count;
+    ram.discard(first * PAGE, count * PAGE);
   }
 
   /** The crash the guest has reported since the last time this was asked. */

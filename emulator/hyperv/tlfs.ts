@@ -292,6 +292,10 @@ export const HvInputFlushEx = struct('HV_INPUT_FLUSH_VIRTUAL_ADDRESS_SPACE_EX', 
   ValidBankMask: u64,
 });
 export const HvOutputExtQueryCapabilities = struct('HV_EXT_OUTPUT_QUERY_CAPABILITIES', { Capabilities: u64 });
+export const HV_EXT_CAPABILITY_MEMORY_COLD_DISCARD_HINT = 1n << 8n;
+/** Ranges follow; the bits above the type are reserved. */
+export const HvInputExtMemoryHeatHint = struct('HV_MEMORY_HINT', { HeatType: u64 });
+export const HV_EXT_MEMORY_HEAT_HINT_TYPE = { cold: 0n, hot: 1n, coldDiscard: 2n } as const;
 
 /** Flags of the flush calls (§2.7). */
 export const HV_FLUSH_ALL_PROCESSORS = 1n;

@@ -28,6 +28,8 @@ export class Ram {
   readonly base: number;
   /** Bytes of RAM. */
   readonly size: number;
+  /** Bytes of RAM that firmware tells the guest of; what lies above is for hot add. */
+  readonly installed: number;
   /** Bytes of device memory. */
   readonly deviceSize: number;
   /** GPA of device memory, -1 while it is nowhere. */
@@ -49,8 +51,9 @@ export class Ram {
   onRemap: () => void = () => {};
 
   /** `below`: bytes reserved under RAM for the CPU's tables (a multiple of 64 KiB). `deviceSize`: a multiple of a page. */
-  constructor(size: number, below: number, deviceSize = 0) {
+  constructor(size: number, below: number, deviceSize = 0, installed = size) {
     this.size = size;
+    this.installed = installed;
     this.deviceSize = deviceSize;
     this.base = below;
     const all = size + deviceSize;
@@ -109,6 +112,15 @@ export class Ram {
       if (f & CODE) this.onCodeWrite(page);
       if (f & MARKED) this.onMarkedWrite(page);
       this.flags[page] |= DIRTY;
+    }
+  }
+
+  /** Zeros whole pages of RAM that the guest has no use for, [gpa, gpa + length). One that was never written stays untouched. */
+  discard(gpa: number, length: number): void {
+    for (let at = gpa; at < gpa + length; at += PAGE) {
+      if (!(this.flags[at >>> PAGE_SHIFT] & (DIRTY | TOUCHED))) continue;
+      this.touch(at, PAGE);
+      this.bytes.fill(0, at, at + PAGE);
     }
   }
 

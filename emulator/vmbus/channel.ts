@@ -149,6 +149,10 @@ export class Channel implements DeviceChannel {
     this.#host.trace.emit({ kind: 'guest', part: `vmbus ${this.device.name}`, message });
   }
 
+  report(message: string, ok: boolean): void {
+    this.#host.trace.emit({ kind: 'service', service: this.device.name, message, ok });
+  }
+
   sibling(index: number): Channel | undefined {
     return this.#bus.sibling(this, index);
   }

@@ -43,6 +43,7 @@ import {
   VMBUS_MESSAGE_TYPE,
   VMBUS_SINT,
 } from './protocol.ts';
+import type { Services } from './services.ts';
 
 export interface ConnectionState {
   connected: boolean;
@@ -499,9 +500,9 @@ export class Vmbus {
     };
   }
 
-  /** Asks the guest to shut down or restart. False: it has no shutdown service running. */
-  requestShutdown(restart: boolean): boolean {
-    return this.#devices.shutdown.request(restart);
+  /** Integration services and dynamic memory. */
+  get services(): Services {
+    return this.#devices;
   }
 
   /** Presses or releases a key by its set 1 scan code. False: the guest has no keyboard driver running. */

@@ -36,6 +36,8 @@ export interface DeviceChannel {
   send(packet: OutgoingPacket): boolean;
   /** Tells the trace what a packet from the guest turned out to be, or what is wrong with it. */
   note(message: string): void;
+  /** Tells the trace what came of something that the host has asked of the guest. */
+  report(message: string, ok: boolean): void;
   /** The channel of this device with that index. */
   sibling(index: number): DeviceChannel | undefined;
   /** Offers the first `count` sub-channels to the guest, which has asked for them. On the primary channel only. */

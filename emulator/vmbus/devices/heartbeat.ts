@@ -5,7 +5,13 @@ import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
 
-export const HeartbeatBody = struct('IcHeartbeat', { Sequence: u64, Reserved: array(8, u32) }, { size: 40 });
+export const HeartbeatBody = struct(
+  'IcHeartbeat',
+  { Sequence: u64, ApplicationState: u32, Reserved: array(7, u32) },
+  { size: 40 },
+);
+/** How the guest says its applications are. Linux leaves it at 0. */
+const APPLICATION_STATES = ['unknown', 'healthy', 'critical', 'stopped'] as const;
 const PERIOD_NS = 2_000_000_000;
 const ALARM = 'vmbus/heartbeat';
 
@@ -14,6 +20,7 @@ interface HeartbeatState {
   /** Last sequence number sent, and the last that came back: one more, when the guest has answered. */
   sequence: bigint;
   answered: bigint;
+  applicationState: number;
 }
 
 export class Heartbeat implements Device, IcComponent {
@@ -28,19 +35,20 @@ export class Heartbeat implements Device, IcComponent {
     [3, 0],
     [1, 0],
   ] as const;
-  readonly state: HeartbeatState = { ic: newIc(), sequence: 0n, answered: 0n };
+  readonly state: HeartbeatState = { ic: newIc(), sequence: 0n, answered: 0n, applicationState: 0 };
+  readonly #channel: DeviceChannel;
   readonly #clock: DeviceEnvironment['clock'];
   readonly #link: IcLink;
 
   constructor(channel: DeviceChannel, { clock }: DeviceEnvironment) {
+    this.#channel = channel;
     this.#clock = clock;
     this.#link = new IcLink(channel, this, this.state.ic);
     clock.on(ALARM, () => this.#beat());
   }
 
   onOpen(): void {
-    this.state.sequence = 0n;
-    this.state.answered = 0n;
+    Object.assign(this.state, { sequence: 0n, answered: 0n, applicationState: 0 });
     this.#link.onOpen();
   }
   onPacket(packet: Packet): void {
@@ -55,12 +63,20 @@ export class Heartbeat implements Device, IcComponent {
     this.#beat();
   }
   onAnswer(_status: number, body: DataView): void {
-    if (body.byteLength >= HeartbeatBody.field.Sequence.size) this.state.answered = HeartbeatBody.field.Sequence.get(body, 0);
+    const { state } = this;
+    const { Sequence, ApplicationState } = HeartbeatBody.field;
+    if (body.byteLength >= Sequence.size) state.answered = Sequence.get(body, 0);
+    if (body.byteLength < ApplicationState.offset + ApplicationState.size) return;
+    const now = ApplicationState.get(body, ApplicationState.offset);
+    if (now === state.applicationState) return;
+    state.applicationState = now;
+    this.#channel.report(`applications: ${applicationText(now)}`, now < 2);
   }
 
   inspect(): Inspect {
-    const { sequence, answered } = this.state;
-    return { ...this.#link.inspect(), sequence, answered, alive: sequence > 0n && answered >= sequence };
+    const { sequence, answered, applicationState } = this.state;
+    const alive = sequence > 0n && answered >= sequence;
+    return { ...this.#link.inspect(), sequence, answered, alive, applications: applicationText(applicationState) };
   }
 
   #beat(): void {
@@ -72,3 +88,5 @@ export class Heartbeat implements Device, IcComponent {
     this.#clock.set(ALARM, this.#clock.now + PERIOD_NS);
   }
 }
+
+const applicationText = (state: number): string => APPLICATION_STATES[state] ?? `state ${state}`;

@@ -31,7 +31,7 @@ const VersionPair = struct('IcVersion', { Major: u16, Minor: u16 }, { size: 4 })
 const BODY = PipeHeader.size + IcHeader.size;
 const PIPE_DATA = 1;
 
-export const IC_MESSAGE = { negotiate: 0, heartbeat: 1, kvp: 2, shutdown: 3, timesync: 4, vss: 5 } as const;
+export const IC_MESSAGE = { negotiate: 0, heartbeat: 1, kvp: 2, shutdown: 3, timesync: 4, vss: 5, fcopy: 7 } as const;
 const FLAG_TRANSACTION = 1;
 const FLAG_REQUEST = 2;
 const FLAG_RESPONSE = 4;

@@ -1,11 +1,15 @@
 /** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller only with disks. */
+import { Balloon } from './balloon.ts';
+import { Fcopy } from './fcopy.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { Keyboard } from './keyboard.ts';
+import { Kvp } from './kvp.ts';
 import { Mouse } from './mouse.ts';
 import { Scsi } from './scsi.ts';
 import { Shutdown } from './shutdown.ts';
 import { Timesync } from './timesync.ts';
 import { Video } from './video.ts';
+import { Vss } from './vss.ts';
 import type { DeviceChannel, DeviceEnvironment } from '../device.ts';
 
 export const DEVICES = {
@@ -16,6 +20,10 @@ export const DEVICES = {
   scsi: (channel: DeviceChannel, environment: DeviceEnvironment) => new Scsi(channel, environment),
   mouse: (channel: DeviceChannel) => new Mouse(channel),
   video: (channel: DeviceChannel, environment: DeviceEnvironment) => new Video(channel, environment),
+  kvp: (channel: DeviceChannel, environment: DeviceEnvironment) => new Kvp(channel, environment),
+  vss: (channel: DeviceChannel) => new Vss(channel),
+  fcopy: (channel: DeviceChannel) => new Fcopy(channel),
+  balloon: (channel: DeviceChannel, environment: DeviceEnvironment) => new Balloon(channel, environment),
 };
 
 export type Devices = { [N in keyof typeof DEVICES]: ReturnType<(typeof DEVICES)[N]> };

@@ -1,26 +1,32 @@
-/** The shutdown IC: the host asks the guest to power off or restart in good order (reference hyperv-arm64.md §9.4). */
+/** The shutdown IC: the host asks the guest to power off, restart or hibernate in good order (reference hyperv-arm64.md §9.4). */
 import { bytes, struct, u32 } from '../../base/struct.ts';
 import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel } from '../device.ts';
 import type { Packet } from '../ring.ts';
+import type { ShutdownKind, ShutdownService } from '../services.ts';
 import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
+import { statusText } from './status.ts';
 
 export const ShutdownBody = struct(
   'IcShutdown',
   { ReasonCode: u32, TimeoutSeconds: u32, Flags: u32, Message: bytes(2048) },
   { size: 2060 },
 );
-const FLAG_RESTART = 2;
+const FLAG_FORCE = 1;
+/** What is asked for besides force. */
+const FLAGS: Record<ShutdownKind, number> = { shutdown: 0, restart: 2, hibernate: 4 };
+/** SHTDN_REASON_FLAG_PLANNED. */
+const PLANNED = 0x8000_0000;
 
 interface ShutdownState {
   ic: IcState;
   /** none, then what was asked; the guest's answer as an HRESULT. */
-  request: 'none' | 'shutdown' | 'restart';
+  request: 'none' | ShutdownKind;
   answered: boolean;
   status: number;
 }
 
-export class Shutdown implements Device, IcComponent {
+export class Shutdown implements Device, IcComponent, ShutdownService {
   readonly name = 'shutdown';
   readonly offer = {
     interfaceType: '0e0b6031-5213-4934-818b-38d90ced39db',
@@ -35,19 +41,20 @@ export class Shutdown implements Device, IcComponent {
     [1, 0],
   ] as const;
   readonly state: ShutdownState = { ic: newIc(), request: 'none', answered: false, status: 0 };
+  readonly #channel: DeviceChannel;
   readonly #link: IcLink;
 
   constructor(channel: DeviceChannel) {
+    this.#channel = channel;
     this.#link = new IcLink(channel, this, this.state.ic);
   }
 
-  /** Asks the guest. False: it does not listen, or a request is under way. */
-  request(restart: boolean): boolean {
+  request(kind: ShutdownKind, force = false): boolean {
     const { state } = this;
     if (state.request !== 'none' && !state.answered) return false;
-    const request = restart ? 'restart' : 'shutdown';
-    if (!this.#link.request(ShutdownBody.make({ Flags: restart ? FLAG_RESTART : 0 }), request)) return false;
-    Object.assign(state, { request, answered: false, status: 0 });
+    const body = ShutdownBody.make({ ReasonCode: PLANNED, Flags: FLAGS[kind] | (force ? FLAG_FORCE : 0) });
+    if (!this.#link.request(body, kind)) return false;
+    Object.assign(state, { request: kind, answered: false, status: 0 });
     return true;
   }
 
@@ -65,8 +72,13 @@ export class Shutdown implements Device, IcComponent {
 
   onReady(): void {}
   onAnswer(status: number): void {
-    this.state.answered = true;
-    this.state.status = status;
+    const { state } = this;
+    if (state.request === 'none' || state.answered) {
+      this.#channel.note('answer to no request');
+      return;
+    }
+    Object.assign(state, { answered: true, status });
+    this.#channel.report(`${state.request}: ${status === 0 ? 'the guest agrees' : statusText(status)}`, status === 0);
   }
 
   inspect(): Inspect {

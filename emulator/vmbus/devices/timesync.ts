@@ -3,6 +3,7 @@ import { bytes, i8, struct, u8, u64 } from '../../base/struct.ts';
 import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
+import type { TimesyncService } from '../services.ts';
 import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
 
 export const BodyV1 = struct('IcTimesync', { ParentTime: u64, ChildTime: u64, RoundTripTime: u64, Flags: u8 }, { size: 25 });
@@ -22,9 +23,12 @@ const ALARM = 'vmbus/timesync';
 interface TimesyncState {
   ic: IcState;
   samples: number;
+  /** Samples that the guest has answered, and the host's time in the last one, in 100 ns since 1601. */
+  answered: number;
+  last: bigint;
 }
 
-export class Timesync implements Device, IcComponent {
+export class Timesync implements Device, IcComponent, TimesyncService {
   readonly name = 'timesync';
   readonly offer = {
     interfaceType: '9527e630-d0ae-497b-adce-e80ab0175caf',
@@ -37,7 +41,7 @@ export class Timesync implements Device, IcComponent {
     [3, 0],
     [1, 0],
   ] as const;
-  readonly state: TimesyncState = { ic: newIc(), samples: 0 };
+  readonly state: TimesyncState = { ic: newIc(), samples: 0, answered: 0, last: 0n };
   readonly #environment: DeviceEnvironment;
   readonly #link: IcLink;
 
@@ -47,8 +51,12 @@ export class Timesync implements Device, IcComponent {
     environment.clock.on(ALARM, () => this.#sample(FLAG_SAMPLE));
   }
 
+  sync(): boolean {
+    return this.#sample(FLAG_SYNC);
+  }
+
   onOpen(): void {
-    this.state.samples = 0;
+    Object.assign(this.state, { samples: 0, answered: 0, last: 0n });
     this.#link.onOpen();
   }
   onPacket(packet: Packet): void {
@@ -62,20 +70,28 @@ export class Timesync implements Device, IcComponent {
   onReady(): void {
     this.#sample(FLAG_SYNC);
   }
-  onAnswer(): void {}
-
-  inspect(): Inspect {
-    return { ...this.#link.inspect(), samples: this.state.samples };
+  onAnswer(): void {
+    this.state.answered++;
   }
 
-  #sample(flags: number): void {
+  inspect(): Inspect {
+    const { samples, answered, last } = this.state;
+    const told: Inspect = last === 0n ? {} : { hostTime: `${Number(last - UNIX_EPOCH) / 1e7} s since 1970` };
+    return { ...this.#link.inspect(), samples, answered, ...told };
+  }
+
+  #sample(flags: number): boolean {
     const { clock, startTime } = this.#environment;
     const reference = this.#environment.referenceTime();
     const parent = UNIX_EPOCH + BigInt(Math.round(startTime)) * 10_000n + reference;
     const body = this.#link.atLeast(4)
       ? BodyV4.make({ ParentTime: parent, VmReferenceTime: reference, Flags: flags, Stratum: 1 })
       : BodyV1.make({ ParentTime: parent, Flags: flags });
-    if (this.#link.request(body, flags === FLAG_SYNC ? 'time sync' : 'time sample')) this.state.samples++;
+    const sent = this.#link.request(body, flags === FLAG_SYNC ? 'time sync' : 'time sample');
+    if (!sent) return false;
+    this.state.samples++;
+    this.state.last = parent;
     clock.set(ALARM, clock.now + PERIOD_NS);
+    return true;
   }
 }

@@ -232,7 +232,7 @@ test('an 8-byte fast output takes one register', () => {
   g.smccc(FAST | 0x46n, []);
   assert.deepEqual([g.x[0], g.x[2], g.x.slice(3)], [0n, 2n, smccc.slice(3)]);
   g.smccc(0x8001n, [0n, 0x3000n]);
-  assert.deepEqual([g.x[0], g.ram.view.getBigUint64(0x3000, true)], [0n, 0n]);
+  assert.deepEqual([g.x[0], g.ram.view.getBigUint64(0x3000, true)], [0n, 0x100n]);
 });
 
 test('flushes reach the VPs they name', () => {

@@ -97,6 +97,7 @@ test('heartbeat: every two seconds of virtual time, sequence numbers move, answe
     sequence: 4n,
     answered: 5n,
     alive: true,
+    applications: 'unknown',
   });
 });
 
@@ -137,7 +138,10 @@ test('timesync 3.0 and 1.0 use the older body', () => {
 
 test('shutdown and restart: the whole structure, the right flags, one request at a time', () => {
   const { d, c } = ready('shutdown', [3, 2]);
-  assert.deepEqual([d.vmbus.requestShutdown(false), d.vmbus.requestShutdown(true), d.takeFlags()], [true, false, [c.relid]]);
+  assert.deepEqual(
+    [d.vmbus.services.shutdown.request('shutdown'), d.vmbus.services.shutdown.request('restart'), d.takeFlags()],
+    [true, false, [c.relid]],
+  );
   const p = c.in.take();
   assert.ok(p);
   const q = ic(p);
@@ -150,20 +154,20 @@ test('shutdown and restart: the whole structure, the right flags, one request at
     request: 'shutdown',
     status: '0x0',
   });
-  assert.equal(d.vmbus.requestShutdown(true), true);
+  assert.equal(d.vmbus.services.shutdown.request('restart'), true);
   assert.equal(ic(c.in.take()).body.getUint32(8, true), 2);
 });
 
 test('without a shutdown service there is no request', () => {
   const d = new FakeDriver();
-  assert.equal(d.vmbus.requestShutdown(false), false);
+  assert.equal(d.vmbus.services.shutdown.request('shutdown'), false);
   d.connect();
-  assert.equal(d.vmbus.requestShutdown(false), false);
+  assert.equal(d.vmbus.services.shutdown.request('shutdown'), false);
   const c = d.open(d.relidOf('shutdown'));
   d.advance(MS);
-  assert.equal(d.vmbus.requestShutdown(false), false); // not negotiated
+  assert.equal(d.vmbus.services.shutdown.request('shutdown'), false); // not negotiated
   d.post(FakeDriver.message(7, c.relid));
-  assert.equal(d.vmbus.requestShutdown(false), false);
+  assert.equal(d.vmbus.services.shutdown.request('shutdown'), false);
 });
 
 test('answers that are none: wrong transaction, no response flag, too short, wrong type', () => {

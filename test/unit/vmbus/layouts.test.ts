@@ -1,14 +1,30 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { test } from 'node:test';
-import { struct } from '../../../emulator/base/struct.ts';
+import { bytes, struct, u8 } from '../../../emulator/base/struct.ts';
 import { HvInputPostMessage, HvMessageHeader } from '../../../emulator/hyperv/tlfs.ts';
+import {
+  DmAccepted,
+  DmBalloon,
+  DmBalloonResponse,
+  DmCapabilities,
+  DmHeader,
+  DmHotAdd,
+  DmHotAddResponse,
+  DmInfo,
+  DmStatus,
+  DmUnballoon,
+  DmVersionRequest,
+} from '../../../emulator/vmbus/devices/balloon.ts';
+import { FcopyStart } from '../../../emulator/vmbus/devices/fcopy.ts';
 import { HeartbeatBody } from '../../../emulator/vmbus/devices/heartbeat.ts';
 import { IcHeader, PipeHeader } from '../../../emulator/vmbus/devices/ic.ts';
 import { Keystroke, ProtocolRequest, ProtocolResponse } from '../../../emulator/vmbus/devices/keyboard.ts';
+import { KvpDelete, KvpEnumerate, KvpExchangeValue, KvpHeader, KvpIpAddressValue } from '../../../emulator/vmbus/devices/kvp.ts';
 import { VstorHeader, VstorProperties, VstorSrb, VstorVersion } from '../../../emulator/vmbus/devices/scsi.ts';
 import { ShutdownBody } from '../../../emulator/vmbus/devices/shutdown.ts';
 import { BodyV1, BodyV4 } from '../../../emulator/vmbus/devices/timesync.ts';
+import { VssBody } from '../../../emulator/vmbus/devices/vss.ts';
 import { MESSAGES, PacketDescriptor, RingHeader } from '../../../emulator/vmbus/protocol.ts';
 
 interface LinuxStruct {
@@ -23,12 +39,16 @@ const LINUX = (
 
 interface Layout {
   size: number;
-  field: Record<string, { offset: number }>;
+  field: Record<string, { offset: number; field?: Layout['field'] }>;
 }
+
+/** Where each number of a layout lies: those of a struct inside it for themselves. */
+const offsetsOf = ({ field }: Pick<Layout, 'field'>): number[] =>
+  Object.values(field).flatMap((f) => (f.field ? offsetsOf({ field: f.field }).map((at) => f.offset + at) : [f.offset]));
 
 /** The header's own fields, then the body: as Linux has them in one struct. */
 const { Operation, Flags, Status } = VstorHeader.field;
-const VSTOR_PACKET = struct('VstorPacket', { Operation, Flags, Status, Srb: VstorSrb });
+const VSTOR_PACKET = struct('VstorPacket', { Operation, Flags, Status, Srb: bytes(VstorSrb.size) });
 
 const OURS: Record<string, Layout> = {
   vmbus_channel_offer_channel: MESSAGES.OfferChannel.layout,
@@ -55,6 +75,24 @@ const OURS: Record<string, Layout> = {
   shutdown_msg_data: ShutdownBody,
   ictimesync_data: BodyV1,
   ictimesync_ref_data: BodyV4,
+  hv_kvp_hdr: KvpHeader,
+  hv_kvp_exchg_msg_value: KvpExchangeValue,
+  hv_kvp_msg_enumerate: KvpEnumerate,
+  hv_kvp_msg_delete: KvpDelete,
+  hv_kvp_ip_msg: struct('KvpIp', { Operation: u8, Pool: u8, Value: KvpIpAddressValue }),
+  hv_start_fcopy: FcopyStart,
+  dm_header: DmHeader,
+  dm_version_request: DmVersionRequest,
+  dm_version_response: DmAccepted,
+  dm_capabilities: DmCapabilities,
+  dm_capabilities_resp_msg: DmAccepted,
+  dm_status: DmStatus,
+  dm_balloon: DmBalloon,
+  dm_balloon_response: DmBalloonResponse,
+  dm_unballoon_request: DmUnballoon,
+  dm_unballoon_response: DmHeader,
+  dm_hot_add: DmHotAdd,
+  dm_hot_add_response: DmHotAddResponse,
   synth_kbd_keystroke: Keystroke,
   synth_kbd_protocol_request: ProtocolRequest,
   synth_kbd_protocol_response: ProtocolResponse,
@@ -69,9 +107,11 @@ for (const [name, ours] of Object.entries(OURS))
     const linux = LINUX[name];
     // What follows the fixed part (GPADL ranges, page numbers) begins where our layout ends.
     const theirs = new Set(Object.values(linux.members).filter((at) => at < linux.size));
-    const offsets = Object.values(ours.field).map((f) => f.offset);
+    const offsets = offsetsOf(ours);
     // Linux spells two reserved qwords where we have an array.
     if (name === 'vmbus_channel_offer_channel') theirs.delete(48);
+    // And one reserved array where newer guests say how their applications are.
+    if (name === 'heartbeat_msg_data') theirs.add(HeartbeatBody.field.Reserved.offset);
     assert.deepEqual([ours.size, offsets], [linux.size, [...theirs]]);
   });
 
@@ -83,4 +123,10 @@ test('the ring header lies in memory as in the kernel', () => {
     [members.write_index, members.read_index, members.interrupt_mask, members.pending_send_sz, members.feature_bits],
   );
   assert.deepEqual([size, PipeHeader.size + IcHeader.size], [4096, 28]);
+});
+
+test('what is longer here than in the kernel begins as it does there', () => {
+  const { members: info, size } = LINUX.dm_info_msg;
+  assert.deepEqual(offsetsOf(DmInfo), [0, 2, 4, info.reserved, info.info_size, size, size + 4, size + LINUX.dm_info_header.size]);
+  assert.equal(VssBody.field.Flags.offset, LINUX.hv_vss_msg.members['vss_cf.flags']);
 });
