@@ -186,6 +186,10 @@ export interface Machine {
   readonly now: number;
   /** Runs until something of `until` or the machine's end happens. Synchronous; call it in slices. */
   run(until: Until): Exit;
+  /** What the engine did so far, for those who measure; no part of the guest's state. Times are in units of `engineClock`. */
+  engineStatistics(): Readonly<Record<string, unknown>>;
+  /** The host's clock for that; nothing else depends on it. */
+  engineClock: () => number;
 
   // --- debugger --------------------------------------------------------------------------------------------------
   /** Waiting: in WFI, WFE or a suspend call, with nothing yet that ends it. Off: not started, or stopped, by PSCI. */

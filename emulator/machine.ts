@@ -264,11 +264,21 @@ class HyperVMachine implements Machine {
     };
   }
 
-  translatorStatistics() {
+  engineStatistics() {
     const t = this.#cpu.translator;
-    return t && { ...t.statistics, executed: t.executed, left: t.left };
+    const [interpret, jump, near] = t?.left ?? [0, 0, 0];
+    return {
+      /** Times when generated code came back to TypeScript. */
+      exits: this.#cpu.exits(),
+      ...(t && {
+        ...t.statistics,
+        /** Instructions executed in regions, and how often these were left: for the interpreter, for code elsewhere, for code near by. */
+        executed: t.executed,
+        left: { interpret, jump, near },
+      }),
+    };
   }
-  set translatorClock(f: () => number) {
+  set engineClock(f: () => number) {
     if (this.#cpu.translator) this.#cpu.translator.clock = f;
   }
 

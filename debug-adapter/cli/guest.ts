@@ -159,6 +159,7 @@ export class Guest {
 
   private constructor(machine: Machine, config: MachineConfig) {
     this.machine = machine;
+    machine.engineClock = () => performance.now() / 1000;
     this.kernel = new GuestKernel(machine, config.kernel, config.kernelName);
     machine.subscribe((event) => {
       if (event.kind === 'hypercall') this.hypercalls.set(event.name, (this.hypercalls.get(event.name) ?? 0) + 1);

@@ -14,7 +14,7 @@ ${MACHINE_HELP}
                            hypercall:NAME-or-0xCODE, symbol:NAME or address:0x...
   --until-console TEXT     end when the guest's console has shown TEXT
   --max-instructions N     end after N instructions
-  --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls } as JSON
+  --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls, engine } as JSON
   --trace KIND,...         print events of these kinds (hypercalls, vp-registers, smccc, vmbus, synic, interrupts, mmio,
                            undefined, services, guest, or all)
 
@@ -216,7 +216,8 @@ export async function runCommand(args: string[]): Promise<number> {
   if (v.report !== undefined) {
     const { instructions, hostSeconds, console } = total;
     const calls = Object.fromEntries([...hypercalls].sort());
-    const report = { exit: end, instructions, hostSeconds, mips, stateHash, console, hypercalls: calls };
+    const engine = (guest as Guest).machine.engineStatistics();
+    const report = { exit: end, instructions, hostSeconds, mips, stateHash, console, hypercalls: calls, engine };
     fs.writeFileSync(v.report, `${JSON.stringify(report, null, 2)}\n`);
   }
   return STATUS[end];

@@ -177,6 +177,8 @@ export class Cpu implements TlbControl {
   readonly #patched = new Set<number>();
   #watchpoints: Watchpoint[] = [];
   #watchHit: CpuExit | undefined;
+  /** How often generated code came back here, by exit code: for measurements only. */
+  readonly #exits = new Float64Array(FIRST_KIND + EXIT_KINDS.length);
   #stopping = false;
 
   constructor(ports: CpuPorts, rows: readonly Insn[] = ROWS, { engine = 'auto', threshold = THRESHOLD }: CpuOptions = {}) {
@@ -317,6 +319,14 @@ export class Cpu implements TlbControl {
     if (state === RUNNING) return true;
     // An interrupt ends the wait whether or not PSTATE masks it (D1.6).
     return state !== OFF && (vp.u32(VP.IRQ) !== 0 || (state === WAITING_WFE && vp.u32(VP.EVENT) !== 0));
+  }
+
+  /** How often generated code came back to TypeScript, by reason, the most frequent first. */
+  exits(): Record<string, number> {
+    const names = Object.entries(EXIT).map(([name, code]) => [code, name.toLowerCase()] as const);
+    const kinds = EXIT_KINDS.map((kind, i) => [FIRST_KIND + i, kind] as const);
+    const counts = [...names, ...kinds].map(([code, name]) => [name, this.#exits[code]] as const);
+    return Object.fromEntries(counts.filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a));
   }
 
   // --- run -----------------------------------------------------------------------------------------------------
@@ -529,6 +539,7 @@ export class Cpu implements TlbControl {
 
   /** What generated code could not do. undefined: go on. */
   #leave(vp: VpState, code: number): CpuExit | undefined {
+    this.#exits[code]++;
     switch (code) {
       case EXIT.BUDGET:
         return undefined;
