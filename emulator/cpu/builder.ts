@@ -50,8 +50,10 @@ export type ExitKind =
 export type Access = 'r' | 'w' | 'rw';
 
 export interface MemOptions {
-  /** Alignment in bytes that this access must have whatever SCTLR_EL1.A says (exclusives, atomics, acquire/release). */
+  /** Alignment in bytes that this access must have whatever SCTLR_EL1.A says (exclusives, atomics, acquire/release) without FEAT_LSE2. */
   align?: number;
+  /** Acquire or release and nothing more: with SCTLR_EL1.nAA need not be aligned at all. */
+  ordered?: boolean;
   /** LDTR, STTR: checked with EL0's permissions. */
   unprivileged?: boolean;
 }

@@ -42,6 +42,7 @@ import {
   CELL,
   infoAlign,
   infoElement,
+  infoOrdered,
   infoReads,
   infoSize,
   infoUnprivileged,
@@ -128,6 +129,8 @@ const isTimedWait = (word: number): boolean => (word & ~0x3f) >>> 0 === 0xd50310
 /** `CELL.JUMP` before there was a jump. */
 const NO_JUMP = 0xffffffff;
 const SCTLR = cellOf('SCTLR_EL1');
+/** SCTLR_EL1.nAA. */
+const NAA = 1 << 6;
 /** SCTLR_EL1.BT0 and BT1, in the upper half. */
 const [BT0, BT1] = [1 << 3, 1 << 4];
 const timeoutAlarm = (vp: number): string => `wait-${vp}`;
@@ -148,6 +151,7 @@ export class Cpu implements TlbControl {
   readonly #ram: Ram;
   readonly #system: SystemInstructions;
   readonly #bti: boolean;
+  readonly #lse2: boolean;
   /** The memory below RAM, by 4 bytes. */
   readonly #words: Uint32Array;
   readonly #bytes: Uint8Array;
@@ -195,6 +199,7 @@ export class Cpu implements TlbControl {
     this.mmu = new Mmu(ports);
     this.#system = new SystemInstructions(ports, this, this.mmu);
     this.#bti = ports.features.has('BTI');
+    this.#lse2 = ports.features.has('LSE2');
     this.interpreter = new Interpreter(memory, rows, ports.features, engine === 'auto' ? threshold : undefined);
     if (engine === 'auto')
       this.translator = new Translator(memory, this.interpreter, threshold, {
@@ -809,7 +814,9 @@ export class Cpu implements TlbControl {
     const writes = infoWrites(info);
     const kind: AccessKind = writes ? WRITE : READ;
     const alignCheck = vp.u32(VP.ALIGN_CHECK) !== 0;
-    if (lo & (infoAlign(info) - 1) || (alignCheck && lo & (element - 1))) return this.#dataAbort(vp, 0, FSC.ALIGNMENT, writes);
+    const misaligned = (lo & (infoAlign(info) - 1)) !== 0;
+    if ((misaligned && !this.#mayBeMisaligned(vp, lo, info)) || (alignCheck && lo & (Math.max(element, infoAlign(info)) - 1)))
+      return this.#dataAbort(vp, 0, FSC.ALIGNMENT, writes);
 
     const unprivileged = infoUnprivileged(info);
     // UAO: LDTR and STTR at EL1 are like LDR and STR, and not what regime 0 remembers.
@@ -831,9 +838,11 @@ export class Cpu implements TlbControl {
     const at = ram.at(pa, inPage);
     // With `at` -1 a page that no RAM has.
     const page = at >>> PAGE_SHIFT;
-    if (device && (lo & (element - 1) || isZeroBlock(this.#word()))) return this.#dataAbort(vp, 0, FSC.ALIGNMENT, writes);
+    if (device && (misaligned || lo & (element - 1) || isZeroBlock(this.#word())))
+      return this.#dataAbort(vp, 0, FSC.ALIGNMENT, writes);
 
-    const plain = inPage === size && !device && !alignCheck && !override && at >= 0 && !this.#isWatched(vp, hi, lo, size);
+    const plain =
+      inPage === size && !misaligned && !device && !alignCheck && !override && at >= 0 && !this.#isWatched(vp, hi, lo, size);
     // It takes nobody's monitor away: else VPs could keep each other from ever storing.
     const fails = writes && (ram.flags[page] & MARKED) !== 0 && this.#storeFails(vp, hi, lo, size);
     if (plain && !fails && !(writes && ram.flags[page] & CODE)) {
@@ -861,7 +870,7 @@ export class Cpu implements TlbControl {
       const nextHi = next > 0xffffffff ? hi + 1 : hi;
       if (!mmu.translate(vp, nextHi, next >>> 0, kind, el, pan)) return this.#dataAbort(vp, inPage, mmu.out.fsc, writes);
       mmu.accessed();
-      if (mmu.out.device && lo & (element - 1)) return this.#dataAbort(vp, inPage, FSC.ALIGNMENT, writes);
+      if (mmu.out.device && (misaligned || lo & (element - 1))) return this.#dataAbort(vp, inPage, FSC.ALIGNMENT, writes);
       parts.push([mmu.out.pa, inPage, size - inPage]);
     }
     if (this.#armed[vp.index]?.watched.length) {
@@ -882,6 +891,12 @@ export class Cpu implements TlbControl {
     const hit = this.#watchHit;
     this.#watchHit = undefined;
     return hit;
+  }
+
+  /** Exclusives, atomics, acquire and release that are not aligned (FEAT_LSE2; AArch64.UnalignedAccessFaults). */
+  #mayBeMisaligned(vp: VpState, lo: number, info: number): boolean {
+    if (!this.#lse2) return false;
+    return (lo & 15) + infoSize(info) <= 16 || (infoOrdered(info) && (vp.u32(SCTLR) & NAA) !== 0);
   }
 
   /** Aborts at the access's byte number `at`. */
@@ -933,6 +948,7 @@ export class Cpu implements TlbControl {
     words[entry + 1] = words[entry + 3] = last > 0xffffffff ? hi + 1 : hi;
     words[entry + 4] = BOUNCE - lo;
     words[CELL.REM >>> 2] = RECORD;
+    words[CELL.MISALIGNED >>> 2] = 1;
     // A device's read may have written the page of this very instruction.
     const rec = words[CELL.REC >>> 2];
     const dropped = (words[rec >>> 2] & 0xffff) === 0;
@@ -941,6 +957,7 @@ export class Cpu implements TlbControl {
       this.interpreter.compile();
     }
     const code = this.interpreter.run(true);
+    words[CELL.MISALIGNED >>> 2] = 0;
     if (dropped) bytes.fill(0, rec, rec + RECORD);
     for (let i = 0; i < saved.length; i++) words[entry + i] = saved[i];
     // The write-back of the base has made SP misaligned.

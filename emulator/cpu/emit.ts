@@ -356,11 +356,11 @@ export function emitHandler(ir: Ir, layout: OperandLayout, fr: Frame): void {
   const computeMem = (n: Node): void => {
     const size = n.size as number;
     const access = n.access as Access;
-    const { align = 1, unprivileged = false } = n.mem ?? {};
+    const { align = 1, ordered = false, unprivileged = false } = n.mem ?? {};
     let element = 0;
     for (const u of nodes)
       if ((u.op === 'load' || u.op === 'store') && u.args[0] === n.id) element = Math.max(element, memoryWidth(u.name as string));
-    const info = accessInfo(size, access, align, unprivileged, element);
+    const info = accessInfo(size, access, align, ordered, unprivileged, element);
     const address = n.args[0];
     let va = local[address];
     if (va < 0) {
@@ -374,7 +374,10 @@ export function emitHandler(ir: Ir, layout: OperandLayout, fr: Frame): void {
         .op('i32.wrap_i64')
         .i32(align - 1)
         .op('i32.and');
+      code.if();
+      code.i32(0).mem('i32.load', CELL.MISALIGNED).op('i32.eqz');
       fr.missIf(va, info);
+      code.end();
     }
     const entry = fr.local('i32');
     code

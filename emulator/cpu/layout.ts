@@ -33,6 +33,8 @@ export const CELL = {
   JUMP: 0x140,
   /** i32: records of guarded pages are at this address and above. */
   GUARDED: 0x144,
+  /** i32: 1 while an access that cpu.ts has let pass is misaligned for what it is. */
+  MISALIGNED: 0x148,
 } as const;
 
 export const BOUNCE = 0x3000;
@@ -99,25 +101,28 @@ export const REGION_TABLES_SIZE = 1 << 20;
 export const BELOW_RAM = (REGION_TABLES + REGION_TABLES_SIZE + 0xffff) & ~0xffff;
 
 /**
- * An access as an i32: bytes (7 bits), read/write, log2 of the required alignment, EL0's rights, an element's size. Element 0:
+ * An access as an i32: bytes (7 bits), read/write, log2 of the required alignment, ordered, EL0's rights, an element's size. Element 0:
  * nothing is transferred (cache maintenance).
  */
 export const accessInfo = (
   size: number,
   access: 'r' | 'w' | 'rw',
   align: number,
+  ordered: boolean,
   unprivileged: boolean,
   element: number,
 ): number =>
   size |
   (access === 'r' ? 0 : access === 'w' ? 0x80 : 0x100) |
   (Math.log2(align) << 9) |
+  (ordered ? 0x1000 : 0) |
   (unprivileged ? 0x2000 : 0) |
   (element << 14);
 export const infoSize = (info: number): number => info & 0x7f;
 export const infoWrites = (info: number): boolean => (info & 0x180) !== 0;
 export const infoReads = (info: number): boolean => (info & 0x80) === 0;
-export const infoAlign = (info: number): number => 1 << ((info >>> 9) & 0xf);
+export const infoAlign = (info: number): number => 1 << ((info >>> 9) & 7);
+export const infoOrdered = (info: number): boolean => (info & 0x1000) !== 0;
 export const infoUnprivileged = (info: number): boolean => (info & 0x2000) !== 0;
 export const infoElement = (info: number): number => info >>> 14;
 

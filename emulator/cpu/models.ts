@@ -150,6 +150,7 @@ export const IMPLEMENTED_BY: Readonly<Partial<Record<Feature, string>>> = {
   PMUv3p5: 'platform/pmu.ts: 64-bit event counters',
   ECV: 'sysregs.ts: CNTVCTSS_EL0, CNTPCTSS_EL0; generic-timer.ts: CNTKCTL_EL1.EVNTIS',
   RNG: 'sysregs.ts: RNDR, RNDRRS',
+  LSE2: 'cpu.ts: what is misaligned within 16 bytes; SCTLR_EL1.nAA',
   BTI: 'branch-targets.ts: landings in guarded pages; exceptions.ts: PSTATE.BTYPE',
   CSV3: 'nothing is speculated',
   RAS: 'sysregs.ts: no error records (ERRIDR_EL1 is zero), DISR_EL1; ESB is a hint, there are no SErrors',
@@ -181,7 +182,7 @@ const CACHES = {
 } as const;
 
 /** What `max` is without: not implemented here, or nothing but EL2 has it. */
-export const ABSENT: readonly Feature[] = ['LSE2', 'VMID16', 'XNX', 'MTE', 'SVE'];
+export const ABSENT: readonly Feature[] = ['VMID16', 'XNX', 'MTE', 'SVE'];
 
 const CORTEX_A72: readonly Feature[] = ['CRC32', 'AES', 'PMULL', 'SHA1', 'SHA256', 'PMUv3'];
 
@@ -207,6 +208,7 @@ const NEOVERSE_N2: readonly Feature[] = [
     'TLBIRANGE',
     'PAuth',
     'BTI',
+    'LSE2',
     'PMUv3p4',
     'PMUv3p5',
   ] as const),
@@ -217,7 +219,7 @@ export const MODELS: Readonly<Record<string, Model>> = {
   max: { midr: 0x000f0480n, paBits: 52, features: FEATURES.filter((f) => !ABSENT.includes(f)), ...CACHES },
   // r3p1, as in Ampere Altra, without what only EL2 sees (VHE, VMID16, XNX).
   'neoverse-n1': { midr: 0x413fd0c1n, paBits: 48, features: NEOVERSE_N1, ...CACHES },
-  // As in Azure's Cobalt 100, by the number that has; without SVE, MTE, LSE2 and what only EL2 sees.
+  // As in Azure's Cobalt 100, by the number that has; without SVE, MTE and what only EL2 sees.
   'neoverse-n2': { midr: 0x6d0fd490n, paBits: 48, features: NEOVERSE_N2, ...CACHES },
   // r0p3: Armv8.0 without DIC and IDC. L1 48 KiB of 3 ways and 32 KiB of 2, L2 1 MiB of 16 ways.
   'cortex-a72': {

@@ -192,6 +192,7 @@ const SCTLR = {
   C: 1n << 2n,
   SA: 1n << 3n,
   SA0: 1n << 4n,
+  NAA: 1n << 6n,
   UMA: 1n << 9n,
   ENRCTX: 1n << 10n,
   I: 1n << 12n,
@@ -237,6 +238,7 @@ function sctlr(features: ReadonlySet<Feature>, value: bigint): bigint {
     mask |= SCTLR.TSCXT;
     res1 &= ~SCTLR.TSCXT;
   }
+  if (features.has('LSE2')) mask |= SCTLR.NAA;
   if (features.has('BTI')) mask |= SCTLR.BT0 | SCTLR.BT1;
   if (features.has('SPECRES')) mask |= SCTLR.ENRCTX;
   if (features.has('PAuth')) mask |= SCTLR_PAUTH;

@@ -214,7 +214,8 @@ export const rows: Insn[] = [
   insn(
     'LDAPUR_STLUR',
     'size:2 011 0 01 opc:2 0 imm:9 00 rn:5 rt:5',
-    (b, { access, rn, rt }) => transfer(b, { access, rt }, b.add(b.xOrSP(rn), b.imm(offset9)), { align: 1 << sizeOf(access) }),
+    (b, { access, rn, rt }) =>
+      transfer(b, { access, rt }, b.add(b.xOrSP(rn), b.imm(offset9)), { align: 1 << sizeOf(access), ordered: true }),
     { feat: 'LRCPC2', when: isAccess, pick: { access }, cold: true },
   ),
 
@@ -276,10 +277,10 @@ interface Ordered {
   readonly rt: Operand;
 }
 function loadOrdered(b: Builder, { size, rn, rt }: Ordered): void {
-  const m = b.mem(b.xOrSP(rn), 1 << size, 'r', { align: 1 << size });
+  const m = b.mem(b.xOrSP(rn), 1 << size, 'r', { align: 1 << size, ordered: true });
   b.setX(rt, loadZ(b, size, m));
 }
 function storeOrdered(b: Builder, { size, rn, rt }: Ordered): void {
-  const m = b.mem(b.xOrSP(rn), 1 << size, 'w', { align: 1 << size });
+  const m = b.mem(b.xOrSP(rn), 1 << size, 'w', { align: 1 << size, ordered: true });
   storeX(b, size, m, b.x(rt));
 }
