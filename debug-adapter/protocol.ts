@@ -29,6 +29,8 @@ export interface LaunchArguments {
   consoleLog?: string;
   /** Disks of the guest, LUN 0 first. */
   disks?: DiskSetting[];
+  /** Resolution of the synthetic video, `1280x720`. */
+  display?: string;
   noDebug?: boolean;
 }
 
@@ -92,6 +94,22 @@ export interface ChannelView {
   details: string[];
 }
 
+/** A rectangle of the guest's picture, in pixels. */
+export interface ScreenChange {
+  /** Of the whole picture. */
+  screenWidth: number;
+  screenHeight: number;
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+  /** A PNG file, base64. */
+  png: string;
+}
+
+/** A key that goes down or up, by its `KeyboardEvent.code`; or the mouse: places from 0 to 32767, buttons as in `MouseEvent.buttons`. */
+export type PanelInput = { code: string; down: boolean } | { x: number; y: number; buttons: number; wheel?: number };
+
 /** Requests by name: [arguments, response body]. */
 export interface CustomRequests {
   'hyperstep/vpRegisters': [{ vp: number }, { registers: VpRegister[] }];
@@ -106,6 +124,10 @@ export interface CustomRequests {
     { verified: { verified: boolean; message?: string }[] },
   ];
   'hyperstep/consoleInput': [{ data: string }, Record<string, never>];
+  /** What has changed of the picture since the last such request (all of it, with `all`); `none`: there is no picture any more. */
+  'hyperstep/screen': [{ all: boolean }, { change?: ScreenChange | 'none' }];
+  /** `refused`: how many the guest's drivers were not there for, or that are no keys of ours. */
+  'hyperstep/input': [{ events: PanelInput[] }, { refused: number }];
   'hyperstep/shutdown': [{ restart: boolean }, { accepted: boolean }];
 }
 

@@ -25,6 +25,7 @@ import { Listings } from './listing.ts';
 import type { CustomEvents, LaunchArguments } from './protocol.ts';
 import { checkArguments } from './requests/arguments.ts';
 import { HANDLERS } from './requests/index.ts';
+import { ScreenWatch } from './screen.ts';
 import { type Plan, Runner, type StopReason } from './runner.ts';
 import { type CodeBreakpoint, CodeBreakpoints, HypercallStops, judge } from './stops.ts';
 import { threadOf, vpOf } from './threads.ts';
@@ -76,6 +77,8 @@ export class Session extends DebugSession {
   readonly hypercallStops = new HypercallStops();
   readonly codeBreakpoints = new CodeBreakpoints();
   readonly listings = new Listings();
+  /** What the display panel has seen. */
+  readonly screen = new ScreenWatch();
   stopOnCrash = true;
   /** The last hypercalls. */
   readonly calls: CallRecord[] = [];

@@ -16,6 +16,7 @@ import { unwrapKernel } from '../kernel-file.ts';
 import { DiskFiles } from '../disks.ts';
 import { GuestKernel } from '../linux/kernel.ts';
 import type { DiskSetting } from '../protocol.ts';
+import { displayOf } from '../screen.ts';
 import { UsageError, integer } from './usage.ts';
 
 /** Options that say what to boot; the same for every command that boots. */
@@ -29,6 +30,7 @@ export const MACHINE_OPTIONS = {
   boot: { type: 'string' },
   load: { type: 'string' },
   disk: { type: 'string', multiple: true },
+  display: { type: 'string' },
   'vmbus-version': { type: 'string' },
   'monitor-pages': { type: 'boolean' },
 } as const;
@@ -48,6 +50,7 @@ export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image,
                            a disk on the SCSI controller, may be repeated: a raw, VHD or VHDX image. What the guest writes
                            is gone at the end unless write= names a differencing .vhdx, or the image itself (raw, fixed
                            VHD). ro: the guest cannot write. dvd: a DVD drive (default for .iso)
+  --display WxH            resolution of the synthetic video, which the guest is free to change (default ${DEFAULTS.display.width}x${DEFAULTS.display.height})
   --vmbus-version VERSION  the newest VMBus version that the host speaks: 2.4, 3.0, 4.0, 4.1, 5.0 to 5.3 or 6.0 (default)
   --monitor-pages          the guest signals its disks and network by monitor pages, not by hypercalls`;
 
@@ -118,7 +121,11 @@ export async function machineConfig(values: MachineValues, disks: DiskFiles): Pr
       ? {}
       : { initrd: readFile('initrd', values.initrd), initrdName: path.basename(values.initrd) }),
   };
-  return asUsage(async () => ({ ...config, kernel: await unwrapKernel(config.kernel, config.kernelName) }));
+  return asUsage(async () => ({
+    ...config,
+    ...(values.display === undefined ? {} : { display: displayOf(values.display) }),
+    kernel: await unwrapKernel(config.kernel, config.kernelName),
+  }));
 }
 
 /** Turns what the emulator says about a bad configuration into a usage error. */

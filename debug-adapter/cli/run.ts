@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import { type Exit, type HypercallInfo, type TraceEvent, hypercallNames } from '../../emulator/index.ts';
 import { describeStop, describeTraceEvent } from '../describe.ts';
 import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks } from './guest.ts';
+import { png } from '../screen.ts';
 import { UsageError, integer, options } from './usage.ts';
 
 export const RUN_HELP = `Usage: hyperstep run --kernel FILE [OPTIONS]
@@ -14,6 +15,7 @@ ${MACHINE_HELP}
                            hypercall:NAME-or-0xCODE, symbol:NAME or address:0x...
   --until-console TEXT     end when the guest's console has shown TEXT
   --max-instructions N     end after N instructions
+  --screenshot FILE        at the end write what the guest's display shows to a PNG file
   --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls, engine } as JSON
   --trace KIND,...         print events of these kinds (hypercalls, vp-registers, smccc, vmbus, synic, interrupts, mmio,
                            undefined, services, guest, or all)
@@ -81,6 +83,7 @@ export async function runCommand(args: string[]): Promise<number> {
     'until-console': { type: 'string' },
     'max-instructions': { type: 'string' },
     report: { type: 'string' },
+    screenshot: { type: 'string' },
     trace: { type: 'string' },
   });
   const say = (text: string): void => {
@@ -99,7 +102,7 @@ export async function runCommand(args: string[]): Promise<number> {
   }
   const until = v['until-console'];
   if (until === '') throw new UsageError('--until-console needs a text');
-  if (v.report !== undefined) checkWritable(v.report);
+  for (const option of ['report', 'screenshot'] as const) if (v[option] !== undefined) checkWritable(option, v[option]);
   const disks = await openDisks(v);
   const config = await machineConfig(v, disks);
 
@@ -209,6 +212,14 @@ export async function runCommand(args: string[]): Promise<number> {
   const stateHash = (guest as Guest).machine.stateHash();
   for (const line of disks.save((guest as Guest).machine)) say(`hyperstep: ${line}`);
   disks.close();
+  if (v.screenshot !== undefined) {
+    const screen = (guest as Guest).machine.screen();
+    if (screen) fs.writeFileSync(v.screenshot, png(screen));
+    else fs.rmSync(v.screenshot, { force: true });
+    say(
+      `hyperstep: ${v.screenshot}: ${screen ? `${screen.width}x${screen.height} pixels` : 'not written, the guest shows no picture'}`,
+    );
+  }
   const mips = total.hostSeconds > 0 ? total.instructions / total.hostSeconds / 1e6 : 0;
   say(
     `hyperstep: ${end}; ${total.instructions} instructions in ${total.hostSeconds.toFixed(2)} s, ${mips.toFixed(0)} MIPS, state ${stateHash}`,
@@ -223,10 +234,10 @@ export async function runCommand(args: string[]): Promise<number> {
   return STATUS[end];
 }
 
-function checkWritable(file: string): void {
+function checkWritable(option: string, file: string): void {
   try {
     fs.writeFileSync(file, '');
   } catch (error) {
-    throw new UsageError(`--report ${file}: cannot be written (${(error as NodeJS.ErrnoException).code})`);
+    throw new UsageError(`--${option} ${file}: cannot be written (${(error as NodeJS.ErrnoException).code})`);
   }
 }

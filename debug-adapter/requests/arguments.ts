@@ -39,6 +39,10 @@ const REQUESTS: Readonly<Record<string, Shape>> = {
   'hyperstep/hypercalls': { count: 'count' },
   'hyperstep/setHypercallBreakpoints': { breakpoints: [{ call: 'text', phase: 'text', ...GUARD, 'logMessage?': 'text' }] },
   'hyperstep/consoleInput': { data: 'text' },
+  'hyperstep/screen': { all: 'flag' },
+  'hyperstep/input': {
+    events: [{ 'code?': 'text', 'down?': 'flag', 'x?': 'number', 'y?': 'number', 'buttons?': 'count', 'wheel?': 'number' }],
+  },
   'hyperstep/shutdown': { restart: 'flag' },
 };
 

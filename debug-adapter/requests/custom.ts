@@ -2,7 +2,8 @@
 import { hypercallNames } from '../../emulator/index.ts';
 import { featuresView, fieldLines, vmbusView, vpRegistersView } from '../describe.ts';
 import { callerName } from '../linux/callers.ts';
-import type { CustomRequests, HypercallRecord } from '../protocol.ts';
+import { SCAN_CODES } from '../keys.ts';
+import type { CustomRequests, HypercallRecord, PanelInput } from '../protocol.ts';
 import type { Handler, Session } from '../session.ts';
 import { type HypercallStop, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
@@ -62,6 +63,25 @@ export const custom: CustomHandlers = {
     session.debuggee.machine.consoleInput(new TextEncoder().encode(data));
     session.runner.wake();
     return {};
+  },
+
+  'hyperstep/screen': (session, { all }) => {
+    const change = session.screen.look(session.debuggee.machine.screen(), all);
+    if (change === undefined || change === 'none') return { change };
+    return { change: { ...change, png: change.png.toString('base64') } };
+  },
+
+  'hyperstep/input': (session, { events }) => {
+    const { machine } = session.debuggee;
+    const send = (event: PanelInput): boolean => {
+      if (!('code' in event))
+        return machine.sendMouse({ ...event, x: event.x ?? 0, y: event.y ?? 0, buttons: event.buttons ?? 0 });
+      const scanCode = SCAN_CODES.get(event.code);
+      return scanCode !== undefined && machine.sendKey(scanCode, !event.down);
+    };
+    const refused = events.filter((event) => !send(event)).length;
+    session.runner.wake();
+    return { refused };
   },
 
   'hyperstep/shutdown': (session, { restart }) => {

@@ -6,6 +6,7 @@ import { describeFeatures, describeStack, describeVmbus, describeVpRegisters, se
 import { assign, type Context, evaluateText, type Value } from '../expression/evaluate.ts';
 import { scanCodeOf } from '../keys.ts';
 import { stackOf } from '../linux/callers.ts';
+import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
 import { hypercallContext } from '../stops.ts';
 import { UserError } from '../user-error.ts';
@@ -99,6 +100,18 @@ export const COMMANDS: Record<string, Command> = {
       if (!pressed) throw new UserError("The guest's keyboard channel is not open (its hyperv-keyboard driver is not running)");
       session.runner.wake();
       return `Pressed ${rest}.`;
+    },
+  },
+  display: {
+    usage: 'display WxH',
+    help: 'gives the display of the guest another resolution',
+    run: (session, rest) => {
+      const display = displayOf(rest.trim());
+      const { machine } = session.debuggee;
+      if (!machine.resizeDisplay(display))
+        throw new UserError(`The guest's video memory is too small for that: start it with "display": "${rest.trim()}"`);
+      session.runner.wake();
+      return `The guest is offered a display of ${display.width}x${display.height} pixels.`;
     },
   },
   instructions: {

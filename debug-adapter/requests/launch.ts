@@ -8,6 +8,7 @@ import { DiskFiles } from '../disks.ts';
 import { unwrapKernel } from '../kernel-file.ts';
 import { GuestKernel } from '../linux/kernel.ts';
 import type { DiskSetting, LaunchArguments } from '../protocol.ts';
+import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
 import { callCode, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
@@ -50,7 +51,7 @@ function checkArguments(args: LaunchArguments): void {
       throw new UserError(`launch.json: "${key}" ${value === undefined || value === '' ? 'is missing' : 'must be text'}`);
   };
   text('kernel', true);
-  for (const key of ['initrd', 'append', 'cpu', 'boot', 'load', 'vmbusVersion', 'consoleLog'] as const) text(key);
+  for (const key of ['initrd', 'append', 'cpu', 'boot', 'load', 'vmbusVersion', 'display', 'consoleLog'] as const) text(key);
   for (const key of ['monitorPages', 'stopOnEntry', 'stopOnCrash'] as const) {
     const value: unknown = args[key];
     if (value !== undefined && typeof value !== 'boolean') throw new UserError(`launch.json: "${key}" must be true or false`);
@@ -156,6 +157,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       ...(args.load === undefined ? {} : { load: Number(args.load) }),
       ...(args.vmbusVersion === undefined ? {} : { vmbusVersion: args.vmbusVersion }),
       ...(args.monitorPages === undefined ? {} : { monitorPages: args.monitorPages }),
+      ...(args.display === undefined ? {} : { display: displayOf(args.display) }),
       kernel,
       kernelName,
       disks: disks.configs,

@@ -103,6 +103,10 @@ test('malformed arguments are refused in words, and nothing is done', async (t) 
       '"instructionCount" must be a whole number that is not negative',
     ],
     ['hyperstep/consoleInput', { data: null }, '"data" must be text'],
+
+    ['hyperstep/screen', { all: 1 }, '"all" must be true or false'],
+    ['hyperstep/input', { events: [{ code: 7, down: true }] }, '"events"[0].code must be text'],
+    ['hyperstep/input', { events: [{ x: 1, y: 0.5, buttons: 0 }] }, '"events"[0].y must be a whole number'],
     ['hyperstep/shutdown', {}, '"restart" must be true or false'],
   ];
   const dc = await Client.start(t);

@@ -99,6 +99,21 @@ const BAD: [what: string, args: string[], message: RegExp][] = [
   ],
   ['an unknown trace', ['run', '--kernel', EMBEDDED, '--trace', 'everything'], /^hyperstep: --trace everything: expected /],
   [
+    'a display that is no size',
+    ['run', '--kernel', EMBEDDED, '--display', 'big'],
+    /^hyperstep: display "big" is not a size, such as 1280x720$/,
+  ],
+  [
+    'a display that is too large',
+    ['run', '--kernel', EMBEDDED, '--display', '9000x720'],
+    /^hyperstep: a display has 640x480 to 3840x2160 pixels and a width that is a multiple of 8, not 9000x720$/,
+  ],
+  [
+    'a screenshot that cannot be written',
+    ['run', '--kernel', EMBEDDED, '--screenshot', path.join(TMP, 'no', 'where')],
+    /^hyperstep: --screenshot .*: cannot be written \(ENOENT\)$/,
+  ],
+  [
     'a report that cannot be written',
     ['run', '--kernel', EMBEDDED, '--report', path.join(TMP, 'no', 'where')],
     /^hyperstep: --report .*: cannot be written \(ENOENT\)$/,
