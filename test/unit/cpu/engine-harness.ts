@@ -49,9 +49,11 @@ export interface BenchOptions {
   readonly pmu?: PmuPort;
   /** Bytes of device memory behind RAM. */
   deviceMemory?: number;
+  /** CPU model. */
+  model?: string;
 }
 
-export function bench({ el = 1, rows, vpCount = 1, options, pmu, deviceMemory }: BenchOptions = {}): Bench {
+export function bench({ el = 1, rows, vpCount = 1, options, pmu, deviceMemory, model = 'max' }: BenchOptions = {}): Bench {
   const ram = new Ram(RAM_SIZE, BELOW_RAM, deviceMemory);
   const trace = new Trace();
   const bus = new Bus(ram, trace);
@@ -68,13 +70,13 @@ export function bench({ el = 1, rows, vpCount = 1, options, pmu, deviceMemory }:
       accesses.push(`w${size}@${offset.toString(16)}=${value.toString(16)}`);
     },
   });
-  const features: ReadonlySet<Feature> = new Set(modelOf('max').features);
+  const features: ReadonlySet<Feature> = new Set(modelOf(model).features);
   const ports: CpuPorts = {
     bus,
     clock: new Clock(),
     trace,
     features,
-    model: 'max',
+    model,
     vpCount,
     gic: noDevice,
     timer: noDevice,
