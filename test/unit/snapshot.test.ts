@@ -78,3 +78,23 @@ test('a page written back to zeros hashes like one never written', () => {
   y.write(PAGE, new Uint8Array([0]));
   assert.equal(hashOf(x), hashOf(y));
 });
+
+test('pages that the guest has given back are in no snapshot, and one that was never written is not touched', () => {
+  const ram = new Ram(8 * PAGE, 65536);
+  const history = new RamHistory(ram);
+  ram.write(2 * PAGE, new Uint8Array(PAGE).fill(7));
+  const full = history.take();
+  const fullHash = hashOf(ram);
+  ram.discard(PAGE, 3 * PAGE);
+  assert.deepEqual(ram.dirtyPages(), [2]);
+  const empty = history.take();
+  assert.deepEqual(
+    [full, empty].map((s) => s.pages.filter((p) => p !== undefined).length),
+    [1, 0],
+  );
+  assert.equal(hashOf(ram), hashOf(new Ram(8 * PAGE, 65536)));
+  history.restore(full);
+  assert.equal(hashOf(ram), fullHash);
+  history.restore(empty);
+  assert.ok(ram.bytes.every((b) => b === 0));
+});

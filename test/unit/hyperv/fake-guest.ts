@@ -19,6 +19,10 @@ export interface FakeOptions extends PartitionOptions {
   frequency?: number;
   /** Bytes of device memory behind RAM. */
   deviceMemory?: number;
+  /** Bytes of RAM; `RAM_SIZE` when left out. */
+  ramSize?: number;
+  /** Bytes of it at power-on; all there is when left out. */
+  installed?: number;
 }
 
 /** Register number by TLFS name. */
@@ -43,7 +47,7 @@ export class FakeGuest {
   readonly partition: Partition;
 
   constructor(options: FakeOptions = {}) {
-    this.ram = new Ram(RAM_SIZE, 65536, options.deviceMemory);
+    this.ram = new Ram(options.ramSize ?? RAM_SIZE, 65536, options.deviceMemory, options.installed);
     const frequency = options.frequency ?? 1_000_000_000;
     this.trace.subscribe((e) => this.events.push(e));
     this.host = {
