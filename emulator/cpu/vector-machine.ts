@@ -7,8 +7,10 @@ import { Trace } from '../base/trace.ts';
 import { Bus } from '../memory/bus.ts';
 import { PAGE, Ram } from '../memory/ram.ts';
 import { Cpu } from './cpu.ts';
+import type { Feature } from './features.ts';
 import { BELOW_RAM } from './layout.ts';
 import { modelOf } from './models.ts';
+import { refreshPointerAuthentication } from './pointer-authentication.ts';
 import { cellOf, refresh } from './sysregs.ts';
 import { PSTATE, RUNNING, VP, type VpState } from './vp-state.ts';
 
@@ -89,11 +91,11 @@ export class VectorMachine {
     this.#memSize = memSize;
     this.#code = this.#map(codeBase, (MAX_PROGRAM + 1) * 4, PAGE_DESCRIPTOR);
     this.#memory = this.#map(memBase, memSize, PAGE_DESCRIPTOR | NO_EXECUTION);
-    this.#enterUserMode();
+    this.#enterUserMode(features);
   }
 
   /** What Linux sets up for a process: MMU on, tags of low addresses ignored, FP and cache maintenance not trapped. */
-  #enterUserMode(): void {
+  #enterUserMode(features: ReadonlySet<Feature>): void {
     const vp = this.#vp;
     const set = (name: string, value: bigint): void => vp.setU64(cellOf(name), value);
     // TCR_EL1 (D19.2.142): T0SZ 16, EPD1, 40-bit IPS, TBI0.
@@ -105,6 +107,7 @@ export class VectorMachine {
     vp.setU64(cellOf('SCTLR_EL1'), vp.u64(cellOf('SCTLR_EL1')) | 0x405d005n);
     vp.setU32(VP.PSTATE, PSTATE.EL0T);
     refresh(vp);
+    refreshPointerAuthentication(vp, features, vp.u64(cellOf('SCTLR_EL1')), vp.u64(cellOf('TCR_EL1')));
     this.#cpu.stateChanged();
   }
 

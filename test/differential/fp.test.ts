@@ -5,7 +5,6 @@ import fc from 'fast-check';
 import { rows as convert } from '../../emulator/cpu/a64/fp-convert.ts';
 import { rows as scalar } from '../../emulator/cpu/a64/fp-scalar.ts';
 import { rows as vector } from '../../emulator/cpu/a64/fp-vector.ts';
-import { ROWS } from '../../emulator/cpu/a64/index.ts';
 import { Decoder } from '../../emulator/cpu/decoder.ts';
 import { FEATURES } from '../../emulator/cpu/features.ts';
 import {
@@ -25,23 +24,16 @@ import type { FpState } from '../../emulator/cpu/helpers.ts';
 import type { Insn } from '../../emulator/cpu/insn.ts';
 import { VECTOR_REGISTERS, VectorMachine } from '../../emulator/cpu/vector-machine.ts';
 import { controls, encodings } from '../unit/cpu/fp-encodings.ts';
-import { cpu, evaluator, failures, loadVectors } from './a64vec.ts';
+import { loadVectors } from './a64vec.ts';
 
 /**
  * Up to three vectors for every combination of static fields (every handler) of the FP rows, with all rounding modes, FZ,
  * FZ16, DN and AHP among them, and words that are UNDEFINED; recorded from QEMU by `gen.mjs` of the a64vec tools.
+ * `vectors.test.ts` runs them.
  */
 const file = loadVectors(path.join(import.meta.dirname, 'vectors/fp.jsonl.gz'));
 const rows = [...scalar, ...convert, ...vector];
 const decoder = new Decoder(rows, new Set(FEATURES));
-
-test('every FP instruction does what QEMU does, evaluated step by step', () => {
-  assert.deepEqual(failures(file, file.vectors, evaluator(ROWS)), []);
-});
-
-test('every FP instruction does what QEMU does, compiled to WebAssembly', () => {
-  assert.deepEqual(failures(file, file.vectors, cpu(undefined, 1)), []);
-});
 
 /** Every combination of static fields that some word of the row may have. */
 function* handlers(row: Insn): Generator<string> {

@@ -1,28 +1,9 @@
-/** The translator does what the interpreter does: instruction vectors, the embedded guest, Debian. */
+/** The translator does what the interpreter does: the embedded guest, Debian. Vectors are in vectors.test.ts, random programs in fuzz.test.ts. */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import path from 'node:path';
 import { test } from 'node:test';
 import { DEFAULTS, type MachineConfig } from '../../emulator/index.ts';
 import { debianConfig, Recorded } from '../guest/debian.ts';
-import { failures, loadVectors, translated, type Vector, type VectorFile } from './a64vec.ts';
-
-const vectors = (name: string): VectorFile => loadVectors(path.join(import.meta.dirname, 'vectors', name));
-/** Sequences all, of single instructions every `step`th: each makes a region of its own. */
-const sample = (f: VectorFile, step: number): readonly Vector[] =>
-  f.vectors.filter((v, i) => v.code.includes(' ') || i % step === 0);
-
-for (const [name, step] of [
-  ['integer.jsonl.gz', 2],
-  ['simd.jsonl.gz', 6],
-  ['fp.jsonl.gz', 2],
-] as const)
-  test(`${name}: regions do what the vectors say`, () => {
-    const file = vectors(name);
-    const engine = translated();
-    assert.deepEqual(failures(file, sample(file, step), engine.run), []);
-    assert.ok(engine.cpu.translator && engine.cpu.translator.statistics.made > 100);
-  });
 
 const embedded = (engine: 'auto' | 'interpreter', threshold?: number): MachineConfig => ({
   ...DEFAULTS,
