@@ -32,6 +32,15 @@ const bundles = [
     format: 'cjs',
     external: ['vscode'],
   },
+  // Pages of webviews: a script each, in a browser.
+  {
+    ...common,
+    platform: 'browser',
+    target: 'es2022',
+    entryPoints: { display: 'extension/webviews/display/page.ts' },
+    outdir,
+    format: 'iife',
+  },
   {
     ...common,
     entryPoints: { 'debug-adapter': 'debug-adapter/main.ts', cli: 'debug-adapter/cli.ts' },

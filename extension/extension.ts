@@ -9,6 +9,7 @@ import { msHypervView } from './views/ms-hyperv.ts';
 import type { Line } from './views/tree.ts';
 import { vmbusChannelsView } from './views/vmbus-channels.ts';
 import { vpRegistersView } from './views/vp-registers.ts';
+import { registerDisplay } from './webviews/display/panel.ts';
 
 export function activate(context: vscode.ExtensionContext): void {
   const sessions = new Sessions();
@@ -24,6 +25,7 @@ export function activate(context: vscode.ExtensionContext): void {
     sessions,
     registerLaunch(context),
     registerConsole(sessions),
+    registerDisplay(context, sessions),
     vpRegistersView(sessions),
     msHypervView(sessions),
     vmbusChannelsView(sessions),
