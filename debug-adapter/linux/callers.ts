@@ -1,6 +1,6 @@
 /** Who made a hypercall: the first function that is not one of the kernel's wrappers around HVC. */
 import type { Symbolizer } from '../symbols/symbolizer.ts';
-import { type Frame, frameName, unwind } from './unwind.ts';
+import { type Frame, frameName, lookupPc, type Stack, unwind } from './unwind.ts';
 import type { GuestKernel } from './kernel.ts';
 
 /**
@@ -15,7 +15,7 @@ const plainName = (name: string) => name.replace(/\..*$/, '');
 
 /** True when the function at this frame is a wrapper around HVC. */
 export function isWrapper(frame: Frame, symbols: Symbolizer): boolean {
-  const at = symbols.at(frame.kind === 'call' ? frame.pc - 1n : frame.pc);
+  const at = symbols.at(lookupPc(frame));
   return at !== undefined && WRAPPERS.test(plainName(at.symbol.name));
 }
 
@@ -23,7 +23,7 @@ export function isWrapper(frame: Frame, symbols: Symbolizer): boolean {
 const VECTORS_SIZE = 0x800n;
 
 /** The stack of a VP as it is now, innermost first. */
-export function stackOf(kernel: GuestKernel, vp: number, limit?: number): Frame[] {
+export function walkStack(kernel: GuestKernel, vp: number, limit?: number): Stack {
   const { machine } = kernel;
   const register = (name: string) => machine.readRegister(vp, name) ?? 0n;
   const pc = register('pc');
@@ -32,12 +32,14 @@ export function stackOf(kernel: GuestKernel, vp: number, limit?: number): Frame[
   const start = {
     pc,
     sp: register('sp'),
-    fp: register('x29'),
-    lr: register('x30'),
+    x: Array.from({ length: 31 }, (_, n) => register(`x${n}`)),
     ...(inVectors ? { exception: { pc: register('ELR_EL1'), pstate: register('SPSR_EL1') } } : {}),
   };
-  return unwind(start, kernel.reader(vp), kernel.symbols, kernel.vaBits(vp), limit);
+  return unwind(start, { read: kernel.reader(vp), symbols: kernel.symbols, vaBits: kernel.vaBits(vp) }, limit);
 }
+
+/** The frames of `walkStack`. */
+export const stackOf = (kernel: GuestKernel, vp: number, limit?: number): Frame[] => walkStack(kernel, vp, limit).frames;
 
 /** The frame that a hypercall is from. */
 export function callerFrame(frames: readonly Frame[], symbols: Symbolizer): Frame {

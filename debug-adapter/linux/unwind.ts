@@ -2,32 +2,56 @@
  * Call stacks of an arm64 Linux kernel (and of anything else that keeps AAPCS64 frame records), through exception frames. All
  * of it is read from guest memory: any bytes give a stack, possibly a short one.
  */
+import { hex } from '../../emulator/base/bits.ts';
 import { array, struct, u64, viewOf } from '../../emulator/base/struct.ts';
-import type { VirtualReader } from '../symbols/memory.ts';
+import { DW_REG, type UnwindRow } from '../symbols/dwarf/cfi.ts';
+import { readU64, type VirtualReader } from '../symbols/memory.ts';
 import type { Symbolizer } from '../symbols/symbolizer.ts';
+
+/** General registers x0..x30 of a frame; undefined: what they held is not known. */
+export type GeneralRegisters = readonly (bigint | undefined)[];
 
 /** What a stack walk starts from. */
 export interface Registers {
   pc: bigint;
   sp: bigint;
-  fp: bigint;
-  lr: bigint;
+  x: GeneralRegisters;
   /** ELR_EL1 and SPSR_EL1, while the VP is in its exception vectors: nothing is saved on the stack yet. */
   exception?: { pc: bigint; pstate: bigint };
 }
 
+/** Where a stack walk reads. */
+export interface Surroundings {
+  read: VirtualReader;
+  symbols: Symbolizer;
+  /** Bits of a kernel address: what is above may be an authentication code. */
+  vaBits: number;
+  /** Call frame information of the instruction at an address, where a symbol file has any. */
+  rules?: (pc: bigint) => UnwindRow | undefined;
+}
+
 export interface Frame {
   pc: bigint;
-  /** Frame record that the walk goes on from; what x29 holds in this frame. */
+  /** What x29 holds in this frame: where frame records go on from. */
   fp: bigint;
-  /** SP of this frame where it is known: the innermost one, and those that an exception interrupted. */
+  /** SP of this frame where it is known: of the innermost one, those that an exception interrupted, and callers by call frame information. */
   sp?: bigint;
   /** `call`: pc is a return address. `exception`: pc is where an exception was taken. `top`: pc is the VP's. */
   kind: 'top' | 'call' | 'exception' | 'user';
-  /** General registers, where an exception frame holds them: x0..x30. */
-  x?: bigint[];
+  /** How the frame was found. */
+  how: 'registers' | 'call frame information' | 'frame record' | 'link register' | 'exception frame' | 'exception registers';
+  x: GeneralRegisters;
+  /** The canonical frame address: SP before the call of this frame's function; where call frame information tells. */
+  cfa?: bigint;
   /** Saved PSTATE, where known. */
   pstate?: bigint;
+}
+
+export interface Stack {
+  /** Innermost first: at least one. */
+  frames: Frame[];
+  /** Why there are no more, in words; undefined: the last is the task's first, or user space. */
+  broken?: string;
 }
 
 /** AAPCS64 6.4.6, "The Frame Pointer". */
@@ -85,11 +109,50 @@ function hasFrame(pc: bigint, read: VirtualReader, symbols: Symbolizer): boolean
   return location.offset >> 2 > words;
 }
 
-/** The call stack, innermost first: at least one frame. */
-export function unwind(start: Registers, read: VirtualReader, symbols: Symbolizer, vaBits = 48, limit = MAX_FRAMES): Frame[] {
-  const frames: Frame[] = [{ pc: start.pc, fp: start.fp, sp: start.sp, kind: 'top' }];
-  const seen = new Set<bigint>();
+/** PC as the key of call frame information and names: a return address belongs to the call before it. */
+export const lookupPc = (frame: Pick<Frame, 'pc' | 'kind'>): bigint => (frame.kind === 'call' ? frame.pc - 1n : frame.pc);
+
+/** x19..x28 and x29 are the callee's to keep (AAPCS64 6.1.1). */
+const CALLEE_SAVED = 19;
+
+/** A register of a frame by its DWARF number. */
+function registerOf(frame: Frame, n: number): bigint | undefined {
+  return n === DW_REG.SP ? frame.sp : n < DW_REG.SP ? frame.x[n] : undefined;
+}
+
+/** The CFA of `frame` by call frame information, or why there is none. Expressions, which no compiler writes for arm64, are not followed. */
+function cfaOf(frame: Frame, row: UnwindRow): bigint | string {
+  if ('expression' in row.cfa) return 'its CFA is an expression';
+  const base = registerOf(frame, row.cfa.register);
+  if (base === undefined) return `its CFA is relative to x${row.cfa.register}, which is not known there`;
+  return BigInt.asUintN(64, base + BigInt(row.cfa.offset));
+}
+
+/** The caller's registers by call frame information. */
+function callerRegisters(frame: Frame, row: UnwindRow, cfa: bigint, read: VirtualReader): (bigint | undefined)[] {
+  const x: (bigint | undefined)[] = Array.from({ length: 31 }, (_, n) => (n >= CALLEE_SAVED ? frame.x[n] : undefined));
+  for (const [n, rule] of row.rules) {
+    if (n > DW_REG.LR) continue;
+    if (rule.kind === 'offset') x[n] = readU64(read, BigInt.asUintN(64, cfa + BigInt(rule.offset)));
+    else if (rule.kind === 'value') x[n] = BigInt.asUintN(64, cfa + BigInt(rule.offset));
+    else if (rule.kind === 'register') x[n] = registerOf(frame, rule.register);
+    else if (rule.kind !== 'same') x[n] = undefined;
+    else x[n] = frame.x[n];
+  }
+  return x;
+}
+
+/**
+ * The call stack. Each caller is found by call frame information where there is some, else by frame records, with the link register for
+ * functions without one, and through exception frames.
+ */
+export function unwind(start: Registers, { read, symbols, vaBits, rules }: Surroundings, limit = MAX_FRAMES): Stack {
+  const frames: Frame[] = [
+    { pc: start.pc, fp: start.x[DW_REG.FP] ?? 0n, sp: start.sp, kind: 'top', how: 'registers', x: start.x },
+  ];
   const strip = (address: bigint) => stripPac(address, vaBits);
+  /** Frame records that were followed: a chain that comes back to one is a circle. */
+  const used = new Set<bigint>();
   const record = (at: bigint) => {
     if ((at & 7n) !== 0n) return undefined;
     const raw = read(at, FrameRecord.size);
@@ -99,57 +162,102 @@ export function unwind(start: Registers, read: VirtualReader, symbols: Symbolize
     const raw = read(at, UserRegisters.size);
     return raw && UserRegisters.get(viewOf(raw), 0);
   };
+  const saved = (regs: { x: bigint[]; sp: bigint; pc: bigint; pstate: bigint }, kind: 'exception' | 'user'): Frame => ({
+    pc: regs.pc,
+    fp: regs.x[29],
+    sp: regs.sp,
+    kind,
+    how: 'exception frame',
+    x: regs.x,
+    pstate: regs.pstate,
+  });
 
-  /** A function without a frame of its own returns to the link register. */
-  const addLinkRegister = (pc: bigint, lr: bigint, fp: bigint): void => {
-    if (hasFrame(pc, read, symbols)) return;
+  /** The caller of a function without a frame of its own: it returns to the link register. */
+  const byLinkRegister = (frame: Frame): Frame | undefined => {
+    const lr = frame.x[DW_REG.LR];
+    if (lr === undefined || hasFrame(frame.pc, read, symbols)) return undefined;
     const caller = strip(lr);
-    const here = symbols.at(pc);
+    const here = symbols.at(frame.pc);
     const there = caller === 0n ? undefined : symbols.at(caller - 1n);
-    if (!there || there.symbol === here?.symbol) return;
+    if (!there || there.symbol === here?.symbol) return undefined;
     // The record holds the caller's own return address; the same value there means that the record is already ours.
-    const next = record(fp);
-    if (next && strip(next.lr) === caller) return;
-    frames.push({ pc: caller, fp, kind: 'call' });
+    const next = record(frame.fp);
+    if (next && strip(next.lr) === caller) return undefined;
+    const x = frame.x.map((v, n) => (n >= CALLEE_SAVED && n !== DW_REG.LR ? v : undefined));
+    return { pc: caller, fp: frame.fp, kind: 'call', how: 'link register', x };
   };
 
-  if (start.exception) {
-    const { pc, pstate } = start.exception;
-    const user = (pstate & MODE) === EL0T;
-    frames.push({ pc, fp: start.fp, pstate, kind: user ? 'user' : 'exception' });
-    if (user) return frames.slice(0, limit);
-    addLinkRegister(pc, start.lr, start.fp);
-  } else addLinkRegister(start.pc, start.lr, start.fp);
-  for (let fp = start.fp; frames.length < limit && fp !== 0n && !seen.has(fp); ) {
-    seen.add(fp);
+  /** The caller by call frame information; a text: why not; undefined: there is no such information. */
+  const byRules = (frame: Frame): Frame | string | undefined => {
+    const row = rules?.(frame.kind === 'call' ? frame.pc - 4n : frame.pc);
+    if (!row) return undefined;
+    const cfa = cfaOf(frame, row);
+    if (typeof cfa === 'string') return cfa;
+    frame.cfa = cfa;
+    const x = callerRegisters(frame, row, cfa, read);
+    const to = x[row.returnRegister];
+    if (to === undefined) return 'its return address is not known';
+    // A caller's link register was overwritten by its call: without a rule it cannot be what it returns to.
+    if (frame.kind === 'call' && row.rules.get(row.returnRegister) === undefined) return 'its return address was not saved';
+    const pc = strip(to);
+    x[row.returnRegister] = undefined;
+    if (pc === 0n) return '';
+    return { pc, fp: x[DW_REG.FP] ?? 0n, sp: cfa, kind: 'call', how: 'call frame information', x };
+  };
+
+  /** The caller by the frame record at x29; undefined: this was the last. */
+  const byRecord = (frame: Frame): Frame | string | undefined => {
+    const fp = frame.fp;
+    if (fp === 0n) return undefined;
+    if (used.has(fp)) return `the frame records come back to ${hex(fp, 16)}`;
+    used.add(fp);
     const here = record(fp);
-    if (!here) break;
+    if (!here) return `the frame record at ${hex(fp, 16)} cannot be read`;
     if (here.lr === 0n) {
       // The outermost record of a task, or (6.13 and newer) one that marks an exception frame.
       const meta = read(fp + BigInt(FrameRecord.size), 8);
       const type = meta ? viewOf(meta).getBigUint64(0, true) : 0n;
       const marked = here.fp === 0n && (type === FRAME_META.FINAL || type === FRAME_META.PT_REGS);
       const regs = exceptionFrame(fp - BigInt(marked ? STACKFRAME_AT.meta : STACKFRAME_AT.plain));
-      if (!regs) break;
-      if (marked && type === FRAME_META.PT_REGS && fromKernel(regs.pstate)) {
-        frames.push({ pc: regs.pc, fp: regs.x[29], sp: regs.sp, kind: 'exception', x: regs.x, pstate: regs.pstate });
-        addLinkRegister(regs.pc, regs.x[30], regs.x[29]);
-        fp = regs.x[29];
-        continue;
-      }
+      if (!regs) return undefined;
+      if (marked && type === FRAME_META.PT_REGS && fromKernel(regs.pstate)) return saved(regs, 'exception');
       const user =
         (regs.pstate & MODE) === EL0T && regs.pc !== 0n && regs.pc >> 52n === 0n && regs.sp >> 52n === 0n && regs.sp !== 0n;
-      if (user) frames.push({ pc: regs.pc, fp: regs.x[29], sp: regs.sp, kind: 'user', x: regs.x, pstate: regs.pstate });
-      break;
+      return user ? saved(regs, 'user') : undefined;
     }
     const regs = exceptionFrame(fp - BigInt(STACKFRAME_AT.plain));
-    if (regs && regs.pc === here.lr && regs.x[29] === here.fp && fromKernel(regs.pstate)) {
-      frames.push({ pc: regs.pc, fp: here.fp, sp: regs.sp, kind: 'exception', x: regs.x, pstate: regs.pstate });
-      addLinkRegister(regs.pc, regs.x[30], here.fp);
-    } else frames.push({ pc: strip(here.lr), fp: here.fp, kind: 'call' });
-    fp = here.fp;
+    if (regs && regs.pc === here.lr && regs.x[29] === here.fp && fromKernel(regs.pstate)) return saved(regs, 'exception');
+    const x: (bigint | undefined)[] = new Array(31).fill(undefined);
+    x[DW_REG.FP] = here.fp;
+    return { pc: strip(here.lr), fp: here.fp, kind: 'call', how: 'frame record', x };
+  };
+
+  if (start.exception) {
+    const { pc, pstate } = start.exception;
+    const user = (pstate & MODE) === EL0T;
+    frames.push({ pc, fp: frames[0].fp, pstate, kind: user ? 'user' : 'exception', how: 'exception registers', x: start.x });
   }
-  return frames.slice(0, limit);
+  const seen = new Set<string>();
+  while (frames.length < limit) {
+    const frame = frames[frames.length - 1];
+    if (frame.kind === 'user') break;
+    const key = `${frame.pc} ${frame.fp} ${frame.sp}`;
+    if (frame.sp !== undefined && seen.has(key)) return { frames, broken: `the stack repeats itself at ${hex(frame.sp, 16)}` };
+    seen.add(key);
+    let next = byRules(frame);
+    if (next === '') break;
+    if (next === undefined || typeof next === 'string') {
+      const why = next;
+      next = (frame.kind === 'call' ? undefined : byLinkRegister(frame)) ?? byRecord(frame);
+      if (next === undefined) {
+        if (why) return { frames, broken: `${frameName(frame, symbols)}: ${why}` };
+        break;
+      }
+      if (typeof next === 'string') return { frames, broken: next };
+    }
+    frames.push(next);
+  }
+  return { frames };
 }
 
 /** `symbol+0x12` of a frame. A return address belongs to the function of the call before it. */

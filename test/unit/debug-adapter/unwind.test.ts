@@ -43,6 +43,14 @@ const NOP = 0xd503201f;
 const LDP = 0xa8c27bfd; // ldp x29, x30, [sp], #32
 const RET = 0xd65f03c0;
 
+/** Only what the walk looks at. */
+const registers = (pc: bigint, fp: bigint, lr = 0n, sp = STACK) => {
+  const x = new Array<bigint>(31).fill(0n);
+  x[29] = fp;
+  x[30] = lr;
+  return { pc, sp, x };
+};
+
 /** Functions of 0x100 bytes: `framed` ones with a prologue and epilogue, `leaf` without. */
 function world() {
   const memory = new Memory();
@@ -54,7 +62,7 @@ function world() {
   for (const name of names.filter((n) => n.startsWith('framed'))) memory.code(at(name), STP, MOV, NOP, NOP, LDP, RET);
   memory.code(at('leaf'), NOP, NOP, NOP, RET);
   const walk = (pc: bigint, fp: bigint, lr: bigint, sp = fp) =>
-    unwind({ pc, fp, lr, sp }, memory.read, symbols).map((f) => frameName(f, symbols));
+    unwind(registers(pc, fp, lr, sp), { read: memory.read, symbols, vaBits: 48 }).frames.map((f) => frameName(f, symbols));
   return { memory, symbols, at, walk };
 }
 const record = (memory: Memory, at: bigint, fp: bigint, lr: bigint) => memory.word(at, fp).word(at + 8n, lr);
@@ -122,7 +130,7 @@ test('through an exception frame of 6.12 and older: the interrupted function, al
     pc: at('leaf', 8),
     pstate: KERNEL_PSTATE,
   });
-  const frames = unwind({ pc: at('framed_a', 0xc), fp: STACK + 0x100n, lr: 0n, sp: STACK }, memory.read, symbols);
+  const frames = unwind(registers(at('framed_a', 0xc), STACK + 0x100n), { read: memory.read, symbols, vaBits: 48 }).frames;
   assert.deepEqual(
     frames.map((f) => [f.kind, frameName(f, symbols)]),
     [
@@ -145,7 +153,7 @@ test('through an exception frame of 6.13 and newer: a record of zeros with a typ
   record(memory, recordAt, 0n, 0n).word(recordAt + 16n, 2n);
   record(memory, STACK + 0x800n, STACK + 0x900n, at('framed_c', 0x24));
   saveRegisters(memory, regs, { fp: STACK + 0x800n, lr: 0n, sp: STACK + 0x7f0n, pc: at('framed_b', 0xc), pstate: KERNEL_PSTATE });
-  const frames = unwind({ pc: at('framed_a', 0xc), fp: STACK + 0x100n, lr: 0n, sp: STACK }, memory.read, symbols);
+  const frames = unwind(registers(at('framed_a', 0xc), STACK + 0x100n), { read: memory.read, symbols, vaBits: 48 }).frames;
   assert.deepEqual(
     frames.map((f) => `${f.kind} ${frameName(f, symbols)}`),
     ['top framed_a+0xc', 'call el1h_64_irq+0x68', 'exception framed_b+0xc', 'call framed_c+0x24'],
@@ -162,7 +170,7 @@ test('the walk ends at user space, which is one frame', () => {
     record(memory, STACK + 0x100n, regs + offset, at('el0t_64_sync', 0x190));
     record(memory, regs + offset, 0n, 0n).word(regs + offset + 16n, type);
     saveRegisters(memory, regs, { fp: 0n, lr: 0n, sp: 0x7fff_f000n, pc: 0x40_1234n, pstate: 0x6000_0000n });
-    const frames = unwind({ pc: at('framed_a', 0xc), fp: STACK + 0x100n, lr: 0n, sp: STACK }, memory.read, symbols);
+    const frames = unwind(registers(at('framed_a', 0xc), STACK + 0x100n), { read: memory.read, symbols, vaBits: 48 }).frames;
     assert.deepEqual(
       frames.map((f) => f.kind),
       ['top', 'call', 'user'],
@@ -195,7 +203,11 @@ test('any bytes on the stack give a stack of bounded length', () => {
           const word = stack.getBigUint64(8 * i, true);
           memory.word(STACK + BigInt(8 * i), word & 1n ? STACK + (word & 0x1f8n) : word);
         }
-        const frames = unwind({ pc: place('framed_a', 8), fp: STACK + BigInt(at & ~7), lr, sp: STACK }, memory.read, symbols);
+        const frames = unwind(registers(place('framed_a', 8), STACK + BigInt(at & ~7), lr), {
+          read: memory.read,
+          symbols,
+          vaBits: 48,
+        }).frames;
         assert.ok(frames.length >= 1 && frames.length <= 256);
       },
     ),
@@ -206,9 +218,9 @@ test('any bytes on the stack give a stack of bounded length', () => {
 test('in the exception vectors, before anything is saved: the interrupted function is there, behind it its callers', () => {
   const { memory, symbols, at } = world();
   record(memory, STACK + 0x100n, 0n, at('framed_a', 0x10));
-  const start = { pc: at('vectors', 4), sp: STACK + 0x80n, fp: STACK + 0x100n, lr: at('framed_b', 0x10) };
+  const start = registers(at('vectors', 4), STACK + 0x100n, at('framed_b', 0x10), STACK + 0x80n);
   const names = (pstate: bigint) =>
-    unwind({ ...start, exception: { pc: at('leaf', 8), pstate } }, memory.read, symbols).map((f) => [
+    unwind({ ...start, exception: { pc: at('leaf', 8), pstate } }, { read: memory.read, symbols, vaBits: 48 }).frames.map((f) => [
       frameName(f, symbols),
       f.kind,
     ]);
