@@ -71,6 +71,7 @@ function checkArguments(args: LaunchArguments): void {
       );
   }
   checkDisks(args.disks);
+  if (args.display !== undefined) ofSetting('display', () => displayOf(args.display ?? ''));
   const calls = args.stopOnHypercalls;
   if (calls !== undefined && (!Array.isArray(calls) || calls.some((c) => typeof c !== 'string')))
     throw new UserError('launch.json: "stopOnHypercalls" must be a list of names or codes');
@@ -107,10 +108,15 @@ function checkDisks(disks: unknown): void {
 
 /** Opens the images. Throws `UserError`. */
 function openDisks(settings: readonly DiskSetting[]): DiskFiles {
+  return ofSetting('disks', () => new DiskFiles(settings));
+}
+
+/** What is wrong with a setting's value is told with its name. */
+function ofSetting<T>(key: keyof LaunchArguments, work: () => T): T {
   try {
-    return new DiskFiles(settings);
+    return work();
   } catch (error) {
-    throw error instanceof ConfigError ? new UserError(`launch.json: "disks": ${error.message}`) : error;
+    throw error instanceof ConfigError ? new UserError(`launch.json: "${key}": ${error.message}`) : error;
   }
 }
 

@@ -4,8 +4,11 @@ import path from 'node:path';
 import { debianGuest } from '../../scripts/debian-guest.mjs';
 import { createMachine, DEFAULTS, type Exit, type Machine, type MachineConfig } from '../../emulator/index.ts';
 
-export async function debianConfig(suite: string, overrides: Partial<MachineConfig> = {}): Promise<MachineConfig> {
-  const guest = await debianGuest({ suite });
+export async function debianConfig(
+  suite: string,
+  { flavour, ...overrides }: Partial<MachineConfig> & { flavour?: string } = {},
+): Promise<MachineConfig> {
+  const guest = await debianGuest({ suite, flavour });
   return {
     ...DEFAULTS,
     kernel: fs.readFileSync(guest.kernel),
