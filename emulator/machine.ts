@@ -69,11 +69,17 @@ interface MachineSnapshot extends Snapshot {
   readonly state: Record<string, unknown>;
 }
 
+/** Instructions of a turn that ends with YIELD that can have done nothing but look; and ns that go by when all VPs do that. */
+const SPIN = 64;
+const SPIN_TIME = 1000;
+
 /** What the loop itself has to remember. */
 interface LoopState {
   /** VP whose turn it is, and the instructions left of that turn. */
   current: number;
   turn: number;
+  /** Turns in a row that ended soon by YIELD. */
+  spins: number;
   /** Instructions each VP has retired. */
   retired: number[];
   /** What came from outside, each with the instruction count at which the guest got it: the input log. */
@@ -110,7 +116,7 @@ class HyperVMachine implements Machine {
   readonly #smccc: Smccc;
   readonly #history: RamHistory;
   readonly #quantum: number;
-  readonly #loop: LoopState = { current: 0, turn: 0, retired: [], inputLog: [] };
+  readonly #loop: LoopState = { current: 0, turn: 0, spins: 0, retired: [], inputLog: [] };
   /** State of every part by name: what snapshots, the hash and inspect go over. */
   readonly #state: Record<string, object>;
   /** Typed outside since the last slice. */
@@ -343,11 +349,32 @@ class HyperVMachine implements Machine {
       this.#loop.retired[vp] += clock.state.instructions - reached;
       const ran = clock.state.instructions - before;
       if (ran > 0) this.#resuming.delete(vp);
-      if (!step && !alone) this.#loop.turn -= ran;
+      if (!step && !alone) this.#endOfRun(ran, out.kind === 'yield');
       if (step && ran > 0 && exit === undefined) exit = this.#ending ?? { kind: 'step', vp };
     }
     this.#flushConsole();
     return exit;
+  }
+
+  /**
+   * The turn is shorter by `ran` instructions; YIELD ends it: whoever spins waits for another VP. When all that are awake do nothing but
+   * spin they wait for time to go by, and it does.
+   */
+  #endOfRun(ran: number, yielded: boolean): void {
+    const loop = this.#loop;
+    loop.turn -= ran;
+    if (!yielded) {
+      if (loop.turn <= 0) loop.spins = 0;
+      return;
+    }
+    loop.spins = this.#quantum - loop.turn <= SPIN ? loop.spins + 1 : 0;
+    loop.turn = 0;
+    if (loop.spins === 0) return;
+    let awake = 0;
+    for (let vp = 0; vp < this.vpCount; vp++) if (this.#cpu.isAwake(vp)) awake++;
+    if (loop.spins < awake) return;
+    loop.spins = 0;
+    this.#clock.skipTo(Math.min(this.#clock.nextDue, this.#clock.now + SPIN_TIME));
   }
 
   /** The VP to run now: the current one while its turn lasts and it is awake, else the next awake one; -1 if all wait. */
@@ -383,8 +410,6 @@ class HyperVMachine implements Machine {
         return undefined;
       }
       case 'yield':
-        // Whoever spins waits for another VP.
-        this.#loop.turn = 0;
         return undefined;
       case 'breakpoint':
         return { kind: 'breakpoint', vp, pc: this.#cpu.vps[vp].pc };

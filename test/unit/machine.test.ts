@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { Machine } from '../../emulator/index.ts';
-import { addImm, hvc, ldr, ldxr, movz, nop, str, stxr, subsImm } from './cpu/engine-asm.ts';
+import { addImm, hvc, ldr, ldxr, movz, nop, str, stxr, subs, subsImm } from './cpu/engine-asm.ts';
 import {
   adr,
   ALIAS,
@@ -609,6 +609,27 @@ test('a VP that was off starts with its timers off and nothing left of its inter
     [0, 8, 16, 24, 32].map((at) => dataAt(machine, at)),
     [0x55n, 0n, 0n, 0n, 0xf0n],
   );
+});
+
+test('while all VPs spin with YIELD time goes by without them, and the same whatever the slices', () => {
+  // Everybody waits for half a second (25 MHz), each counting how often it has looked.
+  const body: Item[] = [
+    ...[mrs(2, SYSREG.CNTVCT_EL0), movz16(3, 0xbf), movz(7, 1)],
+    ...['look', YIELD, ldadd(7, 8, 20), mrs(5, SYSREG.CNTVCT_EL0), subs(1, 5, 5, 2), cmp(5, 3), bc(COND.LO, 'look')],
+  ];
+  const machine = finish(machineOf(3, body));
+  assert.ok(machine.now > 0.5e9 && machine.now < 0.501e9, `${machine.now} ns`);
+  assert.ok(machine.instructions < 15_000_000, `${machine.instructions} instructions`);
+  const whole = outcome(machine);
+  for (const slice of [977, 65_536]) assert.deepEqual(outcome(finish(machineOf(3, body), slice)), whole, `slices of ${slice}`);
+  // One that works is not held up by those that spin.
+  const work: Item[] = [
+    ...[cbnz(19, 'wait'), movz(7, 1), ...repeat(20_000, [ldadd(7, 8, 20)]), str(7, 20, 8), b('done')],
+    ...['wait', ldr(5, 20, 8), YIELD, cbz(5, 'wait')],
+    'done',
+  ];
+  const working = finish(machineOf(3, work));
+  assert.ok(working.now - working.instructions < 10_000, `${working.now} ns, ${working.instructions} instructions`);
 });
 
 test('a guest reads the same run time of its VP however the run is cut', () => {
