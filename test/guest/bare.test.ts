@@ -38,6 +38,7 @@ const CHECKS: Record<string, { about: string; one: number; four: number }> = {
   smp: { about: 'PSCI, exclusives, atomics, WFE and SEV', one: 17, four: 43 },
   cache: { about: 'cache maintenance and self-modifying code', one: 11, four: 12 },
   pauth: { about: 'keys, codes, stripping, branches, FPAC', one: 185, four: 185 },
+  bti: { about: 'landings in guarded pages, BTYPE', one: 336, four: 336 },
   fp: { about: 'FP context and its traps', one: 13, four: 13 },
 };
 
@@ -58,13 +59,13 @@ test('a flat binary is the same program at its default address', () => {
 });
 
 test('the interpreter alone comes to the same end at the same instruction', () => {
-  for (const name of ['timer', 'cache', 'pauth', 'smp']) {
+  for (const name of ['timer', 'cache', 'pauth', 'bti', 'smp']) {
     const [both, alone] = [{}, { engine: 'interpreter' } as const].map((o) => finished(`${name}.elf`, { cpus: 2, ...o }).machine);
     assert.deepEqual([alone.instructions, alone.stateHash()], [both.instructions, both.stateHash()], name);
   }
 });
 
 test('the programs hold on a CPU of v8.2, too, and with turns of a few instructions', () => {
-  for (const name of ['exceptions', 'mmu', 'smp', 'pauth'])
+  for (const name of ['exceptions', 'mmu', 'smp', 'pauth', 'bti'])
     assert.match(run(`${name}.elf`, { cpu: 'neoverse-n1', cpus: 2, quantum: 777 }), /^DONE: \d+ passed, 0 failed\n$/m);
 });
