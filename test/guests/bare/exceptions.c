@@ -74,9 +74,15 @@ static void alignment(void)
 	t = TRAP_OF(asm volatile("ldur %0, [%1, #3]" : "=r"(got) : "r"(p)));
 	check_eq(t.count, 0, "Normal memory: unaligned loads do not fault");
 	check_eq(got, 0xeeff001122334455ull, "what they load");
-	t = TRAP_OF(asm volatile("adr %0, 1f\n1: ldxr x0, [%1]" : "=&r"(at) : "r"(p + 4) : "x0"));
-	expect(t, 4, 0x25ull << 26 | IL | 0x21, at, "LDXR unaligned");
-	check_eq(t.far, p + 4, "its FAR");
+	t = TRAP_OF(asm volatile("adr %0, 1f\n1: ldxr x0, [%1]" : "=&r"(at) : "r"(p + 12) : "x0"));
+	expect(t, 4, 0x25ull << 26 | IL | 0x21, at, "LDXR unaligned, over 16 bytes");
+	check_eq(t.far, p + 12, "its FAR");
+	/* FEAT_LSE2 */
+	bool within = read_sysreg(id_aa64mmfr2_el1) >> 32 & 15;
+	t = TRAP_OF(asm volatile("ldxr %0, [%1]" : "=&r"(got) : "r"(p + 4)));
+	check_eq(t.count, !within, "LDXR unaligned within 16 bytes");
+	if (within)
+		check_eq(got, 0xddeeff0011223344ull, "what it loads");
 	t = TRAP_OF(asm volatile("adr %0, 1f\n1: stlr x0, [%1]" : "=&r"(at) : "r"(p + 13)));
 	expect(t, 4, 0x25ull << 26 | IL | 0x21 | 1 << 6, at, "STLR over a 16-byte boundary");
 	write_sysreg(sctlr_el1, read_sysreg(sctlr_el1) | 2);
