@@ -43,7 +43,12 @@ const bundles = [
   },
   {
     ...common,
-    entryPoints: { 'debug-adapter': 'debug-adapter/main.ts', cli: 'debug-adapter/cli.ts' },
+    entryPoints: {
+      'debug-adapter': 'debug-adapter/main.ts',
+      cli: 'debug-adapter/cli.ts',
+      // A thread of its own: debug-adapter/symbols/dwarf/debug-info.ts starts it by this name.
+      'symbol-worker': 'debug-adapter/symbols/dwarf/worker.ts',
+    },
     outdir,
     outExtension: { '.js': '.mjs' },
     format: 'esm',

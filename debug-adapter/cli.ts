@@ -1,6 +1,7 @@
 /** The `hyperstep` command: subcommands in cli/, one file each. */
 import './v8-settings.ts';
 import { createRequire } from 'node:module';
+import { ADDR2LINE_HELP, addr2line } from './cli/addr2line.ts';
 import { demo, DEMO_HELP } from './cli/demo.ts';
 import { RUN_HELP, runCommand } from './cli/run.ts';
 import { UsageError } from './cli/usage.ts';
@@ -15,6 +16,7 @@ Commands:
   run        boot a kernel; its serial console goes to stdout
   demo       boot a kernel, stop at its first HvCallPostMessage and explain what is there
   dap        speak the Debug Adapter Protocol on stdin and stdout (what VS Code starts)
+  addr2line  say where addresses of a kernel or module are in the source
   vectors    run recorded A64 instruction vectors on the CPU
 
   --help     this text; \`hyperstep COMMAND --help\` for one command
@@ -70,6 +72,9 @@ async function main(args: string[]): Promise<number> {
         process.stdout.end(() => process.exit(status));
         return status;
       });
+    case 'addr2line':
+      if (help) out(ADDR2LINE_HELP);
+      return help ? 0 : addr2line(rest, out);
     case 'vectors': {
       if (help) {
         out(VECTORS_HELP);

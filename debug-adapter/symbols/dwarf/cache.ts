@@ -1,0 +1,116 @@
+/**
+ * Indexes on disk, in the user's cache: one file each, named after what it is the index of. Any of them, or all, may be deleted at
+ * any time; one that is damaged or of another format is not used and will be replaced. A cache that cannot be read or written
+ * costs time, never a session.
+ */
+import crypto from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { FileSource } from '../byte-source.ts';
+import type { ElfFile } from '../elf-file.ts';
+import { decode, type StoredIndex } from './index-data.ts';
+
+/** All files together; the ones used longest ago go first. */
+const MAX_BYTES = 512 << 20;
+const MAX_INDEX = 256 << 20;
+const SUFFIX = '.dwarf-index';
+
+/**
+ * Where indexes are kept: HYPERSTEP_SYMBOL_CACHE (empty: nowhere), or `hyperstep/symbols` in the user's cache directory. Undefined
+ * for nowhere.
+ */
+export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string | undefined {
+  if (env.HYPERSTEP_SYMBOL_CACHE !== undefined) return env.HYPERSTEP_SYMBOL_CACHE || undefined;
+  const user =
+    env.XDG_CACHE_HOME ||
+    (process.platform === 'win32'
+      ? env.LOCALAPPDATA
+      : process.platform === 'darwin'
+        ? path.join(os.homedir(), 'Library', 'Caches')
+        : undefined) ||
+    path.join(os.homedir(), '.cache');
+  return path.join(env.HYPERSTEP_CACHE || path.join(user, 'hyperstep'), 'symbols');
+}
+
+/**
+ * What an index is of: the build-id, which stands for the contents; the size tells a file of debug information from the program
+ * that it was split from. Without a build-id the file itself: path, size and time of the last change.
+ */
+export function identity(elf: ElfFile): string {
+  const { source, buildId } = elf;
+  if (buildId) return `build-id ${buildId} ${source.size}`;
+  return `file ${path.resolve(source.name)} ${source.size} ${source instanceof FileSource ? source.modified : 0n}`;
+}
+
+const fileOf = (folder: string, what: string): string =>
+  path.join(folder, crypto.createHash('sha256').update(what).digest('hex').slice(0, 40) + SUFFIX);
+
+/** The index of `what`, undefined when there is none that can be used. */
+export function loadIndex(folder: string | undefined, what: string): StoredIndex | undefined {
+  if (!folder) return undefined;
+  const file = fileOf(folder, what);
+  try {
+    const { size } = fs.statSync(file);
+    if (size > MAX_INDEX) return undefined;
+    const bytes = new Uint8Array(size);
+    const fd = fs.openSync(file, 'r');
+    try {
+      for (let done = 0; done < size; ) {
+        const n = fs.readSync(fd, bytes, done, size - done, done);
+        if (n === 0) return undefined;
+        done += n;
+      }
+    } finally {
+      fs.closeSync(fd);
+    }
+    const index = decode(bytes);
+    if (index?.identity !== what) return undefined;
+    const now = new Date();
+    fs.utimesSync(file, now, now);
+    return index;
+  } catch {
+    // Not there, or not ours to read: it is made again.
+    return undefined;
+  }
+}
+
+/** Keeps `bytes`, the encoded index of `what`. False when that was not possible. */
+export function storeIndex(folder: string | undefined, what: string, bytes: Uint8Array, limit = MAX_BYTES): boolean {
+  if (!folder || bytes.length > Math.min(MAX_INDEX, limit)) return false;
+  const file = fileOf(folder, what);
+  const part = `${file}.${process.pid}.${crypto.randomBytes(4).toString('hex')}.part`;
+  try {
+    fs.mkdirSync(folder, { recursive: true });
+    fs.writeFileSync(part, bytes);
+    // In one step: another session finds the old one or the new one.
+    fs.renameSync(part, file);
+    evict(folder, file, limit);
+    return true;
+  } catch {
+    fs.rmSync(part, { force: true });
+    return false;
+  }
+}
+
+function evict(folder: string, keep: string, limit: number): void {
+  const files = fs.readdirSync(folder).flatMap((name) => {
+    const file = path.join(folder, name);
+    if (!name.endsWith(SUFFIX) && !name.endsWith('.part')) return [];
+    try {
+      const { size, mtimeMs } = fs.statSync(file);
+      return [{ file, size, mtimeMs }];
+    } catch {
+      return [];
+    }
+  });
+  let total = files.reduce((sum, f) => sum + f.size, 0);
+  const old = Date.now() - 3_600_000;
+  for (const { file, size, mtimeMs } of files.sort((a, b) => a.mtimeMs - b.mtimeMs)) {
+    // Parts that a session left when it was killed go in any case.
+    const left = file.endsWith('.part') && mtimeMs < old;
+    if (file === keep || (!left && total <= limit)) continue;
+    fs.rmSync(file, { force: true });
+    total -= size;
+  }
+}

@@ -1,0 +1,670 @@
+/**
+ * What a debugger asks of a file with debug information. `openDebugInfo` is the way in:
+ *
+ *     const info = await openDebugInfo('vmlinux');
+ *     info.frames(0xffff800008416e24n)            functions, inlined ones too, with file, line and column
+ *     info.lineLocations(info.findFiles('net/ipv4/tcp.c'), 4381)
+ *     info.functionEntries('vmbus_negotiate_version')
+ *     info.type('task_struct', [KIND.struct])     a Die; children(), type(), attr() go on from there
+ *     info.scopes(address)                        blocks around an address and the variables declared in them
+ *
+ * Addresses are the file's own (link-time) ones; who knows where the file runs adds the difference. Addresses of a relocatable
+ * file (a module) are places: see ElfFile. Nothing throws for damaged debug information below a query's answer: a query that
+ * needs something damaged throws SymbolFileError, whose message is for the user.
+ */
+import { Worker } from 'node:worker_threads';
+import type { ByteSource } from '../byte-source.ts';
+import { SymbolFileError } from '../byte-source.ts';
+import { SHT } from '../elf.ts';
+import { ElfFile } from '../elf-file.ts';
+import { buildLines } from './build-lines.ts';
+import { buildNames } from './build-names.ts';
+import { cacheFolder, identity, loadIndex, storeIndex } from './cache.ts';
+import { DW_AT, DW_LANG, DW_TAG } from './constants.ts';
+import type { Die } from './die.ts';
+import { DwarfFile, type UnitList } from './file.ts';
+import { encode, findName, KIND, type LineIndex, type NameIndex, problemTexts, textAt } from './index-data.ts';
+import { inlinedCopies } from './inlined.ts';
+import { type LineTable, ROW } from './line-table.ts';
+import type { Unit } from './unit.ts';
+import type { IndexMessage, IndexRequest } from './worker.ts';
+
+export { KIND } from './index-data.ts';
+
+/** A place in a source file. */
+export interface SourceLine {
+  /** As the debug information spells it: parts joined, nothing resolved. */
+  readonly path: string;
+  /** 0 when the compiler says that the code belongs to no line. */
+  readonly line: number;
+  /** 0 when not known. */
+  readonly column: number;
+  readonly discriminator: number;
+}
+
+/** One function at an address: the innermost inlined one, the function it is inlined in, and so on. */
+export interface SourceFrame extends SourceLine {
+  /** Name in the source; undefined when no debug information covers the address. */
+  readonly name: string | undefined;
+  /** DW_TAG_inlined_subroutine or, for the outermost, DW_TAG_subprogram. */
+  readonly die: Die | undefined;
+}
+
+/** The line table row in force at an address. */
+export interface LineAt extends SourceLine {
+  /** The address is in [from, to). */
+  readonly from: bigint;
+  readonly to: bigint;
+  readonly isStatement: boolean;
+  readonly prologueEnd: boolean;
+}
+
+export interface FunctionEntry {
+  /** DW_TAG_subprogram, or DW_TAG_inlined_subroutine for an inlined copy. */
+  readonly die: Die;
+  readonly entry: bigint;
+  /** Where a breakpoint on the function goes: its arguments are where the debug information says. */
+  readonly body: bigint;
+  readonly inlined: boolean;
+}
+
+/** A function or block around an address and what is declared in it. */
+export interface Scope {
+  /** DW_TAG_subprogram, DW_TAG_inlined_subroutine or DW_TAG_lexical_block. */
+  readonly die: Die;
+  /** 0 for the innermost, possibly inlined, function; 1 for the one it is inlined in. */
+  readonly depth: number;
+  /** DW_TAG_formal_parameter and DW_TAG_variable, in order. */
+  readonly variables: readonly Die[];
+}
+
+/** Line tables are asked for no more than this many addresses of one line. */
+const MAX_LOCATIONS = 4096;
+/** Entries of functions that start before an address and are looked at for one that has it. */
+const NEAR = 64;
+
+export interface OpenOptions {
+  /** Folder of the cache; undefined for none. Default: `cacheFolder()`. */
+  readonly cache?: string | undefined;
+}
+
+/**
+ * Opens a file. With a cached index at once; otherwise a worker thread makes one, and this resolves when lines can be asked for:
+ * names follow, see `complete`. Rejects with SymbolFileError.
+ */
+export async function openDebugInfo(path: string, options: OpenOptions = {}): Promise<DebugInfo> {
+  const cache = 'cache' in options ? options.cache : cacheFolder();
+  const elf = ElfFile.open(path);
+  const stored = loadIndex(cache, identity(elf));
+  if (stored) return new DebugInfo(elf, stored.lines, stored.names);
+  return new Promise((resolve, reject) => {
+    const workerData: IndexRequest = { path, cache };
+    const here = import.meta.url;
+    // From source, and bundled (esbuild.mjs names the bundle).
+    const worker = new Worker(new URL(here.endsWith('.ts') ? './worker.ts' : './symbol-worker.mjs', here), { workerData });
+    worker.unref();
+    let info: DebugInfo | undefined;
+    let done = false;
+    const failed = (why: string): void => {
+      if (done) return;
+      done = true;
+      if (info) info.setNames(undefined, why);
+      else {
+        elf.close();
+        reject(new SymbolFileError(why));
+      }
+    };
+    worker.on('message', (message: IndexMessage) => {
+      if (message.part === 'lines') {
+        info = new DebugInfo(elf, message.lines);
+        resolve(info);
+      } else if (message.part === 'names') {
+        done = true;
+        info?.setNames(message.names);
+      } else failed(message.message);
+    });
+    worker.on('error', (error) => failed(`${path}: its index could not be made: ${error.message}`));
+    worker.on('exit', () => failed(`${path}: its index could not be made`));
+  });
+}
+
+/** The same without a thread: for a command line. Throws SymbolFileError. */
+export function openDebugInfoHere(path: string, options: OpenOptions = {}): DebugInfo {
+  const cache = 'cache' in options ? options.cache : cacheFolder();
+  const elf = ElfFile.open(path);
+  const what = identity(elf);
+  const stored = loadIndex(cache, what);
+  if (stored) return new DebugInfo(elf, stored.lines, stored.names);
+  const file = new DwarfFile(elf);
+  const lines = buildLines(file);
+  const names = buildNames(file);
+  if (cache) storeIndex(cache, what, encode({ identity: what, lines, names }));
+  return new DebugInfo(elf, lines, names, file);
+}
+
+function unitList(lines: LineIndex): UnitList {
+  const { unitFacts: facts, unitIds, unitTypes } = lines;
+  const headers = Array.from(lines.unitOffsets, (offset, i) => ({
+    offset,
+    end: lines.unitEnds[i],
+    dies: offset + facts[i * 4 + 3],
+    version: facts[i * 4],
+    type: facts[i * 4 + 1],
+    offsetSize: (facts[i * 4 + 2] === 8 ? 8 : 4) as 4 | 8,
+    addressSize: 8,
+    abbrevOffset: lines.unitAbbrevs[i],
+    id: unitIds[i] || undefined,
+    typeOffset: unitTypes[i] >= 0 ? unitTypes[i] : undefined,
+  }));
+  return { headers, info: lines.unitCount[0], lines: lines.unitLines };
+}
+
+export class DebugInfo {
+  readonly elf: ElfFile;
+  readonly file: DwarfFile;
+  readonly #lines: LineIndex;
+  #names: NameIndex | undefined;
+  #why: string[] = [];
+  #finish: () => void = () => {};
+  /** Resolves when names can be asked for (functions, variables and types by name). Never rejects: see `problems`. */
+  readonly complete: Promise<void>;
+  #paths: string[] | undefined;
+  #byBase: Map<string, number[]> | undefined;
+
+  /** Made by `openDebugInfo`. */
+  constructor(elf: ElfFile, lines: LineIndex, names?: NameIndex, file = new DwarfFile(elf, { list: unitList(lines) })) {
+    this.elf = elf;
+    this.file = file;
+    this.#lines = lines;
+    this.#names = names;
+    this.complete = names
+      ? Promise.resolve()
+      : new Promise((resolve) => {
+          this.#finish = resolve;
+        });
+  }
+
+  /** The second part of the index is there, or why it will never be. */
+  setNames(names: NameIndex | undefined, why?: string): void {
+    this.#names = names;
+    if (why) this.#why.push(why);
+    this.#finish();
+  }
+
+  close(): void {
+    this.file.close();
+  }
+
+  /** Can names be asked for yet? */
+  get isComplete(): boolean {
+    return this.#names !== undefined;
+  }
+
+  /** What of the debug information could not be used: one line each, naming the file. */
+  get problems(): string[] {
+    const names = this.#names ? problemTexts(this.#names.nameProblems) : [];
+    return [...new Set([...problemTexts(this.#lines.lineProblems), ...names, ...this.#why, ...this.file.problems])];
+  }
+
+  /** False for a file that has a symbol table at best. */
+  get hasDebugInfo(): boolean {
+    return this.#lines.unitOffsets.length > 0;
+  }
+
+  // --- addresses ----------------------------------------------------------------------------------------------------------
+
+  /** The compilation unit that has the code at `address`; of a split unit the part in the program's own file. */
+  unitAt(address: bigint): Unit | undefined {
+    return this.#unitAt(this.elf.place(address));
+  }
+
+  #unitAt(place: number): Unit | undefined {
+    const { rangeFrom, rangeTo, rangeUnit } = this.#lines;
+    for (let i = after(rangeFrom, place) - 1, n = 0; i >= 0 && n < NEAR; i--, n++)
+      if (place < rangeTo[i]) return this.file.unit(rangeUnit[i]);
+    return undefined;
+  }
+
+  /** The function (DW_TAG_subprogram) that has `address`, not an inlined one. */
+  functionAt(address: bigint): Die | undefined {
+    return this.#functionAt(this.elf.place(address));
+  }
+
+  #functionAt(place: number): Die | undefined {
+    const names = this.#names;
+    if (names) {
+      const { functionFrom, functionTo, functionUnits, functionDies } = names;
+      for (let i = after(functionFrom, place) - 1, n = 0; i >= 0 && n < NEAR; i--, n++)
+        if (place < functionTo[i]) return this.#die(functionUnits[i], functionDies[i]);
+      return undefined;
+    }
+    // Before the names are there the unit is searched.
+    const unit = this.#unitAt(place);
+    if (!unit) return undefined;
+    const search = (parent: Die): Die | undefined => {
+      for (const child of parent.children()) {
+        if (child.tag === DW_TAG.subprogram && child.covers(place)) return child;
+        const inside = child.tag === DW_TAG.namespace || child.tag === DW_TAG.module ? search(child) : undefined;
+        if (inside) return inside;
+      }
+      return undefined;
+    };
+    return search(this.file.full(unit).root);
+  }
+
+  /** The DIE of an index entry. */
+  #die(unit: number, offset: number): Die {
+    const { list, alternate } = this.file;
+    if (unit < list.headers.length) return this.file.full(this.file.unit(unit)).die(offset);
+    if (!alternate) throw new SymbolFileError(`${this.elf.name}: its common debug file is not there any more`);
+    return alternate.unit(unit - list.headers.length).die(offset);
+  }
+
+  /** Functions and blocks that have `place`, outermost first: DW_TAG_subprogram, then inlined ones and lexical blocks in it. */
+  #blocks(place: number): Die[] {
+    const found = this.#functionAt(place);
+    if (!found) return [];
+    const chain = [found];
+    for (let parent: Die | undefined = found; parent; ) {
+      let inside: Die | undefined;
+      for (const child of parent.children()) {
+        const { tag } = child;
+        if (tag !== DW_TAG.inlined_subroutine && tag !== DW_TAG.lexical_block) continue;
+        if (child.covers(place)) {
+          inside = child;
+          break;
+        }
+      }
+      if (inside) chain.push(inside);
+      parent = inside;
+    }
+    return chain;
+  }
+
+  /** The line table row in force at `address`. */
+  lineAt(address: bigint): LineAt | undefined {
+    const place = this.elf.place(address);
+    const found = this.#rowAt(place);
+    if (!found) return undefined;
+    const { table, row } = found;
+    return {
+      ...sourceLine(table, row),
+      from: this.elf.address(table.places[row]),
+      to: this.elf.address(table.endOf(row)),
+      isStatement: (table.flags[row] & ROW.statement) !== 0,
+      prologueEnd: (table.flags[row] & ROW.prologueEnd) !== 0,
+    };
+  }
+
+  #rowAt(place: number): { table: LineTable; row: number } | undefined {
+    const unit = this.#unitAt(place);
+    if (unit) return this.#rowIn(unit, place);
+    // Padding between functions, such as the NOPs that are patched for tracing, is of no unit but in a line table.
+    const { rangeFrom, rangeUnit } = this.#lines;
+    const next = after(rangeFrom, place);
+    for (const i of [next - 1, next]) {
+      const found = i >= 0 && i < rangeUnit.length ? this.#rowIn(this.file.unit(rangeUnit[i]), place) : undefined;
+      if (found) return found;
+    }
+    return undefined;
+  }
+
+  #rowIn(unit: Unit, place: number): { table: LineTable; row: number } | undefined {
+    const table = this.file.lineTable(unit);
+    const row = table?.rowAt(place) ?? -1;
+    return table && row >= 0 ? { table, row } : undefined;
+  }
+
+  /**
+   * The functions at `address`, innermost first: the first has the line of the address, each other the line of the call that was
+   * inlined. Empty when neither a line nor a function is known there.
+   */
+  frames(address: bigint): SourceFrame[] {
+    const place = this.elf.place(address);
+    const at = this.#rowAt(place);
+    let where: SourceLine = at ? sourceLine(at.table, at.row) : { path: '', line: 0, column: 0, discriminator: 0 };
+    const functions = this.#blocks(place).filter((d) => d.tag !== DW_TAG.lexical_block);
+    if (!functions.length) return at ? [{ ...where, name: undefined, die: undefined }] : [];
+    const out: SourceFrame[] = [];
+    for (const die of functions.reverse()) {
+      out.push({ ...where, name: die.name, die });
+      if (die.tag === DW_TAG.inlined_subroutine) where = this.callSite(die);
+    }
+    return out;
+  }
+
+  /** Where the call was that a DW_TAG_inlined_subroutine replaces. */
+  callSite(die: Die): SourceLine {
+    return {
+      path: this.path(die, DW_AT.call_file),
+      line: die.number(DW_AT.call_line) ?? 0,
+      column: die.number(DW_AT.call_column) ?? 0,
+      discriminator: 0,
+    };
+  }
+
+  /** Where a DIE's entity is declared; undefined when it does not say. */
+  declaration(die: Die): SourceLine | undefined {
+    const file = die.holder(DW_AT.decl_file);
+    const line = die.holder(DW_AT.decl_line);
+    if (!file || !line) return undefined;
+    return {
+      path: this.path(file, DW_AT.decl_file),
+      line: line.number(DW_AT.decl_line) ?? 0,
+      column: die.holder(DW_AT.decl_column)?.number(DW_AT.decl_column) ?? 0,
+      discriminator: 0,
+    };
+  }
+
+  /** The path that DW_AT_decl_file or DW_AT_call_file of `die` itself means, '' when there is none. */
+  path(die: Die, attribute: number): string {
+    const file = die.number(attribute);
+    if (file === undefined) return '';
+    return die.unit.file.lineTable(die.unit)?.path(file) ?? '';
+  }
+
+  /** Blocks around `address`, innermost first. What a unit declares outside functions is not in it: see `variable`. */
+  scopes(address: bigint): Scope[] {
+    let depth = 0;
+    return this.#blocks(this.elf.place(address))
+      .reverse()
+      .map((die) => {
+        const variables = [...die.children()].filter((c) => c.tag === DW_TAG.formal_parameter || c.tag === DW_TAG.variable);
+        const scope = { die, depth, variables };
+        if (die.tag !== DW_TAG.lexical_block) depth++;
+        return scope;
+      });
+  }
+
+  // --- files and lines ----------------------------------------------------------------------------------------------------
+
+  /** Paths of all source files, as the debug information spells them. The index of a path is its number. */
+  get files(): readonly string[] {
+    this.#paths ??= Array.from(this.#lines.pathStarts, (start) => textAt(this.#lines.paths, start));
+    return this.#paths;
+  }
+
+  /**
+   * Numbers of the files that `path` may mean: those that spell it so or, if none does, those whose last parts are its parts
+   * (`tcp.c`, `ipv4/tcp.c`). `.` and `..` in either are resolved first.
+   */
+  findFiles(path: string): number[] {
+    const { files } = this;
+    if (!this.#byBase) {
+      this.#byBase = new Map();
+      for (const [i, file] of files.entries()) {
+        const base = file.slice(file.lastIndexOf('/') + 1);
+        const list = this.#byBase.get(base);
+        if (list) list.push(i);
+        else this.#byBase.set(base, [i]);
+      }
+    }
+    const wanted = resolved(path);
+    const candidates = this.#byBase.get(wanted.slice(wanted.lastIndexOf('/') + 1)) ?? [];
+    const exact = candidates.filter((i) => resolved(files[i]) === wanted);
+    if (exact.length) return exact;
+    return candidates.filter((i) => `/${resolved(files[i])}`.endsWith(wanted.startsWith('/') ? wanted : `/${wanted}`));
+  }
+
+  /**
+   * Addresses for a breakpoint on a line: one for each copy of the code (functions, inlined copies, clones, unrolled blocks count
+   * once each), at statements only. Where no code is at `line` it is the next line that has some, which is in the answer.
+   * Undefined when there is none up to the end of the file.
+   */
+  lineLocations(files: readonly number[], line: number): { readonly line: number; readonly addresses: bigint[] } | undefined {
+    const exact: number[] = [];
+    let next = Number.POSITIVE_INFINITY;
+    const tables = this.#tables(files);
+    for (const { table, index } of tables) {
+      const { lines, files: rowFiles, flags } = table;
+      for (let i = 0; i < lines.length; i++) {
+        if (rowFiles[i] !== index || lines[i] < line || lines[i] > next) continue;
+        if ((flags[i] & (ROW.statement | ROW.end)) !== ROW.statement || isEmpty(table, i)) continue;
+        if (lines[i] === line) exact.push(table.places[i]);
+        else next = lines[i];
+      }
+    }
+    if (exact.length) return { line, addresses: this.#onePerBlock(exact) };
+    return next === Number.POSITIVE_INFINITY ? undefined : this.lineLocations(files, next);
+  }
+
+  /** Lines of the files in [from, to] that have code, ascending. */
+  linesWithCode(files: readonly number[], from: number, to: number): number[] {
+    const found = new Set<number>();
+    for (const { table, index } of this.#tables(files)) {
+      const { lines, files: rowFiles, flags } = table;
+      for (let i = 0; i < lines.length; i++)
+        if (
+          lines[i] >= from &&
+          lines[i] <= to &&
+          rowFiles[i] === index &&
+          (flags[i] & (ROW.statement | ROW.end)) === ROW.statement
+        )
+          found.add(lines[i]);
+    }
+    return [...found].sort((a, b) => a - b);
+  }
+
+  /** Line tables that list the files, and the number that each has for it. */
+  *#tables(files: readonly number[]): Generator<{ table: LineTable; index: number }> {
+    const { fileStarts, fileUnits, fileIndices } = this.#lines;
+    const seen = new Set<string>();
+    for (const f of files)
+      for (let i = fileStarts[f]; i < fileStarts[f + 1]; i++) {
+        // Units may share a table.
+        const key = `${this.#lines.unitLines[fileUnits[i]]}/${fileIndices[i]}`;
+        if (seen.has(key)) continue;
+        seen.add(key);
+        const table = this.file.lineTable(this.file.unit(fileUnits[i]));
+        if (table) yield { table, index: fileIndices[i] };
+      }
+  }
+
+  /** The first of the places in each block: a line's code is often in pieces. */
+  #onePerBlock(places: readonly number[]): bigint[] {
+    const out: number[] = [];
+    const seen = new Set<string>();
+    for (const place of [...new Set(places)].sort((a, b) => a - b)) {
+      if (out.length >= MAX_LOCATIONS) break;
+      const block = this.#blocks(place).findLast((d) => d.tag !== DW_TAG.lexical_block || declaresSomething(d));
+      if (block) {
+        const key = `${block.unit.where}/${block.offset}`;
+        if (seen.has(key)) continue;
+        seen.add(key);
+      }
+      out.push(place);
+    }
+    return out.map((place) => this.elf.address(place));
+  }
+
+  // --- names --------------------------------------------------------------------------------------------------------------
+
+  /** DIEs that have `name` and one of the kinds (all kinds if none is given), in the order of the file. Needs `complete`. */
+  lookup(name: string, kinds: readonly number[] = []): Die[] {
+    const names = this.#names;
+    const id = names ? findName(names, name) : -1;
+    if (!names || id < 0) return [];
+    const out: Die[] = [];
+    for (let i = names.entryStarts[id]; i < names.entryStarts[id + 1]; i++)
+      if (!kinds.length || kinds.includes(names.entryKinds[i])) out.push(this.#die(names.entryUnits[i], names.entryDies[i]));
+    return out;
+  }
+
+  /** Up to `limit` names that start with `prefix` and stand for one of the kinds, for completion. Needs `complete`. */
+  namesWith(prefix: string, kinds: readonly number[] = [], limit = 1000): string[] {
+    const index = this.#names;
+    if (!index) return [];
+    const { names, nameStarts, entryStarts, entryKinds } = index;
+    const bytes = Buffer.from(prefix, 'utf8');
+    const out: string[] = [];
+    for (let n = 0; n < nameStarts.length && out.length < limit; n++) {
+      const start = nameStarts[n];
+      let i = 0;
+      while (i < bytes.length && names[start + i] === bytes[i]) i++;
+      if (i < bytes.length) continue;
+      const wanted =
+        !kinds.length || entryKinds.subarray(entryStarts[n], entryStarts[n + 1]).some((kind) => kinds.includes(kind));
+      if (wanted && entryStarts[n + 1] > entryStarts[n]) out.push(textAt(names, start));
+    }
+    return out;
+  }
+
+  /**
+   * The type called `name` (without `struct`): that of `unit` if it has one, else the first definition in the file. Declarations
+   * are not types.
+   */
+  type(name: string, kinds: readonly number[], unit?: Unit): Die | undefined {
+    if (unit) {
+      const tags = kinds.flatMap((kind) => TAGS[kind] ?? []);
+      for (const child of this.file.full(unit).root.children())
+        if (
+          tags.includes(child.tag) &&
+          child.has(DW_AT.name) &&
+          child.string(DW_AT.name) === name &&
+          !child.has(DW_AT.declaration)
+        )
+          return child;
+    }
+    return this.lookup(name, kinds)[0];
+  }
+
+  /** The variable outside functions called `name`: that of `unit` if it has one, else a global one, else any. */
+  variable(name: string, unit?: Unit): Die | undefined {
+    const all = this.lookup(name, [KIND.variable]);
+    const own = unit && all.find((d) => d.unit === this.file.full(unit));
+    return own ?? all.find((d) => d.holder(DW_AT.external)?.flag(DW_AT.external)) ?? all[0];
+  }
+
+  /**
+   * Where the function called `name` starts: every copy with code of its own (several files, clones) and every inlined copy.
+   * Needs `complete`.
+   */
+  functionEntries(name: string): FunctionEntry[] {
+    const out: FunctionEntry[] = [];
+    const have = new Set<bigint>();
+    const add = (die: Die, place: number, body: number, inlined: boolean): void => {
+      const entry = this.elf.address(place);
+      if (have.has(entry)) return;
+      have.add(entry);
+      out.push({ die, entry, body: this.elf.address(body), inlined });
+    };
+    for (const die of this.lookup(name, [KIND.function])) {
+      const [first] = die.ranges();
+      if (first) add(die, first.from, this.#body(die, first), false);
+    }
+    const abstract = new Map<Unit, number[]>();
+    for (const die of this.lookup(name, [KIND.inline])) abstract.set(die.unit, [...(abstract.get(die.unit) ?? []), die.offset]);
+    for (const [unit, origins] of abstract)
+      for (const die of inlinedCopies(unit, origins)) {
+        const [first] = die.ranges();
+        if (first && out.length < MAX_LOCATIONS) add(die, first.from, first.from, true);
+      }
+    return out;
+  }
+
+  /**
+   * Where arguments can be seen. Optimizing gcc describes variables from the first instruction on; clang marks the end of the
+   * prologue; otherwise it is the second line of the function.
+   */
+  #body(die: Die, range: { from: number; to: number }): number {
+    const { unit } = die;
+    const table = unit.file.lineTable(unit);
+    if (!table || unit.language === DW_LANG.Mips_Assembler) return range.from;
+    let row = table.rowAt(range.from);
+    if (row < 0) return range.from;
+    for (let i = row; i < table.places.length && table.places[i] < range.to; i++)
+      if (table.flags[i] & ROW.prologueEnd) return Math.max(table.places[i], range.from);
+    if (/^GNU .* -O(?!0)/.test(unit.producer)) return range.from;
+    const line = table.lines[row];
+    for (row++; row < table.places.length && table.places[row] < range.to; row++)
+      if (
+        table.places[row] > range.from &&
+        table.lines[row] !== 0 &&
+        (table.lines[row] !== line || table.flags[row] & ROW.statement)
+      )
+        return table.places[row];
+    return range.from;
+  }
+
+  // --- for unwinding ------------------------------------------------------------------------------------------------------
+
+  /**
+   * Call frame information: .debug_frame and .eh_frame, each if the file has it, with the address of its first byte (for
+   * .eh_frame's relative pointers; 0 for .debug_frame).
+   */
+  get frameSections(): { readonly debugFrame?: FrameSection; readonly ehFrame?: FrameSection } {
+    const of = (name: string): FrameSection | undefined => {
+      const section = this.elf.section(name);
+      if (!section || section.size === 0 || section.type === SHT.NOBITS) return undefined;
+      const place = this.elf.sectionPlace(this.elf.sections.indexOf(section));
+      return { bytes: this.elf.contents(section), address: place === undefined ? 0n : this.elf.address(place) };
+    };
+    return { debugFrame: of('.debug_frame'), ehFrame: of('.eh_frame') };
+  }
+}
+
+export interface FrameSection {
+  readonly bytes: ByteSource;
+  readonly address: bigint;
+}
+
+/** Tags of a kind of types. */
+const TAGS: Readonly<Record<number, readonly number[]>> = {
+  [KIND.struct]: [DW_TAG.structure_type, DW_TAG.class_type],
+  [KIND.union]: [DW_TAG.union_type],
+  [KIND.enum]: [DW_TAG.enumeration_type],
+  [KIND.typedef]: [DW_TAG.typedef],
+  [KIND.base]: [DW_TAG.base_type],
+};
+
+/** How many of ascending `values` are at or before `value`. */
+function after(values: Float64Array, value: number): number {
+  let low = 0;
+  let high = values.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (values[middle] <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function sourceLine(table: LineTable, row: number): SourceLine {
+  return {
+    path: table.path(table.files[row]),
+    line: table.lines[row],
+    column: table.columns[row],
+    discriminator: table.discriminators[row],
+  };
+}
+
+/** A row of no length: another file's row, or the end, is at the same place. A breakpoint there would be on that one's code. */
+function isEmpty(table: LineTable, row: number): boolean {
+  const { places, files, flags } = table;
+  for (let i = row + 1; i < places.length && places[i] === places[row]; i++) {
+    if (flags[i] & ROW.end) return true;
+    if (files[i] !== files[row] && flags[i] & ROW.statement) return true;
+  }
+  return false;
+}
+
+/** Does a lexical block declare anything? Those that do not are the compiler's, not the programmer's. */
+function declaresSomething(block: Die): boolean {
+  for (const child of block.children()) {
+    const { tag } = child;
+    if (tag === DW_TAG.variable || tag === DW_TAG.label) return true;
+    if (child.has(DW_AT.name)) return true;
+  }
+  return false;
+}
+
+/** A path without `.`, `..` and empty parts, `/` between them. */
+function resolved(path: string): string {
+  const out: string[] = [];
+  for (const part of path.replaceAll('\\', '/').split('/')) {
+    if (part === '' || part === '.') continue;
+    if (part === '..' && out.length && out[out.length - 1] !== '..') out.pop();
+    else out.push(part);
+  }
+  return (path.startsWith('/') ? '/' : '') + out.join('/');
+}

@@ -1,0 +1,233 @@
+/**
+ * The index of a file: what cannot be asked of DWARF without reading all of it. Tables are typed arrays in one buffer, which is
+ * the file in the cache too: loading is one read, and looking something up touches a few pages.
+ *
+ *   header   magic, format version, size, SHA-256 of the rest; a directory of the tables
+ *   lines    units, the places they cover, the files of their line tables      made first, enough for file:line and line of
+ *   names    functions by place; functions, variables, types and enumerators by name
+ *
+ * A table that a part lacks is empty. Numbers of units are those of DwarfFile.list; units of a common file (dwz) come after them.
+ */
+import crypto from 'node:crypto';
+
+/** Changes with every change of what the tables hold or mean. */
+const FORMAT = 1;
+const MAGIC = 'HYPERSTEP-DWARF\n';
+const DIGEST = 32;
+/** Magic, format, number of tables, size, digest. */
+const HEAD = 16 + 4 + 4 + 8 + DIGEST;
+/** Name (up to 15 bytes and NULs), element type, reserved, offset, bytes. */
+const ENTRY = 16 + 4 + 4 + 8 + 8;
+
+const TYPES = [Uint8Array, Uint16Array, Uint32Array, Float64Array, BigUint64Array] as const;
+export type Table = Uint8Array | Uint16Array | Uint32Array | Float64Array | BigUint64Array;
+
+/** What a name stands for. */
+export const KIND = {
+  /** A function with code, also a clone or an out-of-line copy of an inline one. */
+  function: 1,
+  /** A function that was inlined somewhere in the unit. */
+  inline: 2,
+  variable: 3,
+  struct: 4,
+  union: 5,
+  enum: 6,
+  typedef: 7,
+  base: 8,
+  enumerator: 9,
+  /** Any other named type. */
+  type: 10,
+} as const;
+
+export interface LineIndex {
+  /** Unit headers: see UnitHeader. */
+  readonly unitOffsets: Float64Array;
+  readonly unitEnds: Float64Array;
+  readonly unitAbbrevs: Float64Array;
+  /** Four of each unit: version, type, offset size, bytes of its header. */
+  readonly unitFacts: Uint8Array;
+  /** Type signature or DWO id; 0 when there is none. */
+  readonly unitIds: BigUint64Array;
+  readonly unitTypes: Float64Array;
+  /** How many of them are in .debug_info: one number. */
+  readonly unitCount: Float64Array;
+  /** Offset in .debug_line, -1 without a line table. */
+  readonly unitLines: Float64Array;
+  /** Places [from, to) of units, ascending by `from`. */
+  readonly rangeFrom: Float64Array;
+  readonly rangeTo: Float64Array;
+  readonly rangeUnit: Uint32Array;
+  /** Paths of source files, each ended by NUL, and where each starts. */
+  readonly paths: Uint8Array;
+  readonly pathStarts: Uint32Array;
+  /** Line tables that list file f: [fileStarts[f], fileStarts[f + 1]) of units and of the file's index there. */
+  readonly fileStarts: Uint32Array;
+  readonly fileUnits: Uint16Array | Uint32Array;
+  readonly fileIndices: Uint16Array | Uint32Array;
+  /** Lines for the user about what could not be read, each ended by NUL. */
+  readonly lineProblems: Uint8Array;
+}
+
+export interface NameIndex {
+  /** Names, each ended by NUL, and where each starts. */
+  readonly names: Uint8Array;
+  readonly nameStarts: Uint32Array;
+  /** Open addressing by `hashName`: number of a name + 1, 0 for nothing. A power of two. */
+  readonly nameHash: Uint32Array;
+  /** Entries of name n: [entryStarts[n], entryStarts[n + 1]). */
+  readonly entryStarts: Uint32Array;
+  readonly entryKinds: Uint8Array;
+  readonly entryUnits: Uint32Array;
+  /** Offset of the DIE in its section. */
+  readonly entryDies: Uint32Array;
+  /** Code of functions, ascending by `from`: the unit and the offset of the DIE. */
+  readonly functionFrom: Float64Array;
+  readonly functionTo: Float64Array;
+  readonly functionUnits: Uint32Array;
+  readonly functionDies: Uint32Array;
+  readonly nameProblems: Uint8Array;
+}
+
+/** What identifies the file an index is of: see `identity` in cache.ts. */
+export interface StoredIndex {
+  readonly identity: string;
+  readonly lines: LineIndex;
+  readonly names: NameIndex;
+}
+
+/** FNV-1a of bytes [from, to), as an unsigned 32-bit number. */
+export function hashName(bytes: Uint8Array, from: number, to: number): number {
+  let hash = 0x811c9dc5;
+  for (let i = from; i < to; i++) hash = Math.imul(hash ^ bytes[i], 0x01000193);
+  return (hash ^ (hash >>> 15)) >>> 0;
+}
+
+/** Number of `name` in an index, -1 when it is not there. */
+export function findName(index: NameIndex, name: string): number {
+  const { names, nameStarts, nameHash } = index;
+  if (nameHash.length === 0) return -1;
+  const bytes = new Uint8Array(Buffer.from(name, 'utf8'));
+  const mask = nameHash.length - 1;
+  for (let slot = hashName(bytes, 0, bytes.length) & mask, n = 0; n <= mask; slot = (slot + 1) & mask, n++) {
+    const id = nameHash[slot] - 1;
+    if (id < 0) return -1;
+    const start = nameStarts[id];
+    if (names[start + bytes.length] !== 0) continue;
+    let i = 0;
+    while (i < bytes.length && names[start + i] === bytes[i]) i++;
+    if (i === bytes.length) return id;
+  }
+  return -1;
+}
+
+/** The text that starts at `start` and ends with NUL. */
+export function textAt(bytes: Uint8Array, start: number): string {
+  const end = bytes.indexOf(0, start);
+  return Buffer.from(bytes.buffer, bytes.byteOffset + start, (end < 0 ? bytes.length : end) - start).toString('utf8');
+}
+
+/** The lines of `lineProblems` and `nameProblems`. */
+export const problemTexts = (bytes: Uint8Array): string[] =>
+  bytes.length
+    ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length - 1)
+        .toString('utf8')
+        .split('\0')
+    : [];
+
+/** The index as bytes: what `decode` takes. */
+export function encode(index: StoredIndex): Uint8Array {
+  const tables: [string, Table][] = [
+    ['identity', new Uint8Array(Buffer.from(index.identity, 'utf8'))],
+    ...(Object.entries(index.lines) as [string, Table][]),
+    ...(Object.entries(index.names) as [string, Table][]),
+  ];
+  let size = HEAD + tables.length * ENTRY;
+  const offsets = tables.map(([, table]) => {
+    const at = Math.ceil(size / 8) * 8;
+    size = at + table.byteLength;
+    return at;
+  });
+  const out = new Uint8Array(size);
+  const view = new DataView(out.buffer);
+  out.set(Buffer.from(MAGIC, 'latin1'));
+  view.setUint32(16, FORMAT, true);
+  view.setUint32(20, tables.length, true);
+  view.setFloat64(24, size, true);
+  tables.forEach(([name, table], i) => {
+    const at = HEAD + i * ENTRY;
+    out.set(Buffer.from(name, 'latin1'), at);
+    view.setUint32(
+      at + 16,
+      TYPES.findIndex((type) => table instanceof type),
+      true,
+    );
+    view.setFloat64(at + 24, offsets[i], true);
+    view.setFloat64(at + 32, table.byteLength, true);
+    out.set(new Uint8Array(table.buffer, table.byteOffset, table.byteLength), offsets[i]);
+  });
+  out.set(digest(out), 32);
+  return out;
+}
+
+const digest = (bytes: Uint8Array): Uint8Array => crypto.createHash('sha256').update(bytes.subarray(HEAD)).digest();
+
+/** Tables of bytes that `encode` made, views of `bytes`; undefined when they are not whole, or of another format. */
+export function decode(bytes: Uint8Array): StoredIndex | undefined {
+  if (bytes.length < HEAD || Buffer.from(bytes.subarray(0, 16)).toString('latin1') !== MAGIC || bytes.byteOffset % 8 !== 0)
+    return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const count = view.getUint32(20, true);
+  if (view.getUint32(16, true) !== FORMAT || view.getFloat64(24, true) !== bytes.length) return undefined;
+  if (HEAD + count * ENTRY > bytes.length || !Buffer.from(digest(bytes)).equals(bytes.subarray(32, 32 + DIGEST)))
+    return undefined;
+  const tables: Record<string, Table> = {};
+  for (let i = 0; i < count; i++) {
+    const at = HEAD + i * ENTRY;
+    const type = TYPES[view.getUint32(at + 16, true)];
+    const offset = view.getFloat64(at + 24, true);
+    const size = view.getFloat64(at + 32, true);
+    if (!type || !(offset >= HEAD && offset % 8 === 0 && size >= 0 && offset + size <= bytes.length)) return undefined;
+    tables[textAt(bytes, at)] = new type(bytes.buffer as ArrayBuffer, bytes.byteOffset + offset, size / type.BYTES_PER_ELEMENT);
+  }
+  const part = <T>(keys: readonly string[]): T => Object.fromEntries(keys.map((key) => [key, tables[key]])) as T;
+  const { identity } = tables;
+  if (!(identity instanceof Uint8Array)) return undefined;
+  const lines = part<LineIndex>(LINE_TABLES);
+  const names = part<NameIndex>(NAME_TABLES);
+  if (Object.values(lines).some((t) => t === undefined) || Object.values(names).some((t) => t === undefined)) return undefined;
+  return { identity: Buffer.from(identity).toString('utf8'), lines, names };
+}
+
+const LINE_TABLES: readonly (keyof LineIndex)[] = [
+  'unitOffsets',
+  'unitEnds',
+  'unitAbbrevs',
+  'unitFacts',
+  'unitIds',
+  'unitTypes',
+  'unitCount',
+  'unitLines',
+  'rangeFrom',
+  'rangeTo',
+  'rangeUnit',
+  'paths',
+  'pathStarts',
+  'fileStarts',
+  'fileUnits',
+  'fileIndices',
+  'lineProblems',
+];
+const NAME_TABLES: readonly (keyof NameIndex)[] = [
+  'names',
+  'nameStarts',
+  'nameHash',
+  'entryStarts',
+  'entryKinds',
+  'entryUnits',
+  'entryDies',
+  'functionFrom',
+  'functionTo',
+  'functionUnits',
+  'functionDies',
+  'nameProblems',
+];
