@@ -38,6 +38,8 @@ export interface SymbolTable {
   readonly infos: Uint8Array;
   readonly sections: Uint16Array;
   name(index: number): string;
+  /** Indices of the symbols called `name`. */
+  find(name: string): number[];
   /** Name of the source file that a symbol is of, as far as the order of the table tells; undefined when it does not. */
   file(index: number): string | undefined;
 }
@@ -305,6 +307,15 @@ export class ElfFile {
     return this.#symbols;
   }
 
+  /** Places and sizes of the functions called `name` in the symbol table. */
+  functionsNamed(name: string): { from: number; size: number }[] {
+    const { places, sizes, infos } = this.symbols;
+    return this.symbols
+      .find(name)
+      .filter((i) => (infos[i] & 15) === STT.FUNC)
+      .map((i) => ({ from: places[i], size: sizes[i] }));
+  }
+
   #readSymbols(): SymbolTable {
     const table = this.sections.find((s) => s.type === SHT.SYMTAB);
     const bytes = table ? this.#symbolBytes(table) : new Uint8Array();
@@ -376,6 +387,17 @@ export class ElfFile {
       infos,
       sections,
       name: (k) => textOf(names[k]),
+      find: (name) => {
+        const wanted = Buffer.from(`${name}\0`, 'utf8');
+        const found: number[] = [];
+        for (let k = 0; k < n; k++) {
+          const start = names[k];
+          let i = 0;
+          while (i < wanted.length && text[start + i] === wanted[i]) i++;
+          if (i === wanted.length) found.push(k);
+        }
+        return found;
+      },
       file: (k) => (fileNames[k] >= 0 && fileNames[k] < text.length ? textOf(fileNames[k]) : undefined),
     };
   }

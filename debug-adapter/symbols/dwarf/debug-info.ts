@@ -60,8 +60,8 @@ export interface LineAt extends SourceLine {
 }
 
 export interface FunctionEntry {
-  /** DW_TAG_subprogram, or DW_TAG_inlined_subroutine for an inlined copy. */
-  readonly die: Die;
+  /** DW_TAG_subprogram, or DW_TAG_inlined_subroutine for an inlined copy; undefined when only the symbol table has it. */
+  readonly die: Die | undefined;
   readonly entry: bigint;
   /** Where a breakpoint on the function goes: its arguments are where the debug information says. */
   readonly body: bigint;
@@ -414,12 +414,16 @@ export class DebugInfo {
   lineLocations(files: readonly number[], line: number): { readonly line: number; readonly addresses: bigint[] } | undefined {
     const exact: number[] = [];
     let next = Number.POSITIVE_INFINITY;
-    const tables = this.#tables(files);
-    for (const { table, index } of tables) {
-      const { lines, files: rowFiles, flags } = table;
+    for (const { table, index } of this.#tables(files)) {
+      const { lines, files: rowFiles, flags, discriminators } = table;
+      let several = false;
       for (let i = 0; i < lines.length; i++) {
+        const sameLine = i > 0 && lines[i] === lines[i - 1] && rowFiles[i] === rowFiles[i - 1];
+        several = discriminators[i] !== 0 || (sameLine && several);
         if (rowFiles[i] !== index || lines[i] < line || lines[i] > next) continue;
         if ((flags[i] & (ROW.statement | ROW.end)) !== ROW.statement || isEmpty(table, i)) continue;
+        // Discriminators tell parts of one line apart, for profilers: what follows on the line is no other statement.
+        if (sameLine && several) continue;
         if (lines[i] === line) exact.push(table.places[i]);
         else next = lines[i];
       }
@@ -536,13 +540,13 @@ export class DebugInfo {
   }
 
   /**
-   * Where the function called `name` starts: every copy with code of its own (several files, clones) and every inlined copy.
-   * Needs `complete`.
+   * Where the function called `name` starts: every copy with code of its own (several files, clones), every inlined copy, and
+   * what only the symbol table has (assembler; functions that the compiler found equal to another). Needs `complete`.
    */
   functionEntries(name: string): FunctionEntry[] {
     const out: FunctionEntry[] = [];
     const have = new Set<bigint>();
-    const add = (die: Die, place: number, body: number, inlined: boolean): void => {
+    const add = (die: Die | undefined, place: number, body: number, inlined: boolean): void => {
       const entry = this.elf.address(place);
       if (have.has(entry)) return;
       have.add(entry);
@@ -552,6 +556,10 @@ export class DebugInfo {
       const [first] = die.ranges();
       if (first) add(die, first.from, this.#body(die, first), false);
     }
+    const own = out.map((f) => this.elf.place(f.entry));
+    for (const { from, size } of this.elf.functionsNamed(name))
+      // A symbol starts before its function where room was left to patch a call in.
+      if (!own.some((place) => place >= from && place < from + Math.max(size, 1))) add(undefined, from, from, false);
     const abstract = new Map<Unit, number[]>();
     for (const die of this.lookup(name, [KIND.inline])) abstract.set(die.unit, [...(abstract.get(die.unit) ?? []), die.offset]);
     for (const [unit, origins] of abstract)
