@@ -4,6 +4,7 @@
  */
 import { hex } from '../emulator/base/bits.ts';
 import {
+  describeFrame,
   describeVpRegister,
   type Exit,
   FEATURE_WORDS,
@@ -369,6 +370,8 @@ export function describeTraceEvent(event: TraceEvent, now: number, symbols: Symb
         return `relid ${event.relid} ${event.device}: ${event.what}`;
       case 'vmbus-packet':
         return `${event.direction === 'guest-to-host' ? '<-' : '->'} relid ${event.relid} ${event.device}: ${event.what}, ${event.bytes} bytes`;
+      case 'frame':
+        return `${event.direction === 'guest-to-host' ? '<-' : '->'} ${describeFrame(event.frame)}`;
       case 'synic':
         return `VP ${event.vp} SINT${event.sint}: ${event.what}`;
       case 'interrupt':

@@ -25,6 +25,21 @@ export interface DiskConfig {
   written?: Iterable<readonly [offset: number, data: Uint8Array]>;
 }
 
+/** What the guest's synthetic network card is plugged into. */
+export interface NetworkConfig {
+  /**
+   * `internal`: a gateway with DHCP, DNS and services of its own, and nothing behind it. `user`: TCP, UDP and names go out of the
+   * machine as requests (`Machine.onNetwork`), and what comes back is input.
+   */
+  mode: 'internal' | 'user';
+  /** MAC address of the card. Default: 00:15:5d:00:00:01. */
+  mac?: string;
+  /** VLANs, 1 to 4094, on which the gateway is as well. */
+  vlans?: readonly number[];
+  /** IPv4 addresses that its DNS server knows, by name. */
+  names?: Readonly<Record<string, string>>;
+}
+
 /** A picture's size in pixels. */
 export interface DisplayConfig {
   width: number;
@@ -72,6 +87,8 @@ export interface MachineConfig {
   initrdName?: string;
   /** Disks, LUN 0 first. What the guest writes stays in the machine; none: no SCSI controller is offered. */
   disks?: readonly DiskConfig[];
+  /** None: no network card is offered. */
+  network?: NetworkConfig;
   /** Newest VMBus version that the host speaks, such as `5.2`. Left out: the newest there is. */
   vmbusVersion?: string;
   /** Network and disks are signalled by bits in monitor pages, which the host looks at every 100 us, not by hypercalls. */

@@ -9,7 +9,8 @@ export {
   type VectorMachineOptions,
   type VectorResult,
 } from './cpu/vector-machine.ts';
-import type { DiskConfig, DisplayConfig } from './config.ts';
+import type { DiskConfig, DisplayConfig, NetworkConfig } from './config.ts';
+import type { NetworkEvent, NetworkRequest } from './network/outside.ts';
 import type { Services } from './vmbus/services.ts';
 
 export {
@@ -23,11 +24,14 @@ export {
   type MachineConfig,
   type Disk,
   type DiskConfig,
+  type NetworkConfig,
 } from './config.ts';
 export type { ImageFile } from './host/disk.ts';
 export { openImage, type ParentOpener } from './host/image.ts';
 export { isVhdxDisk, type VhdxDisk } from './host/vhdx.ts';
 export { differencingVhdx } from './host/vhdx-writer.ts';
+export { describeFrame } from './network/packet.ts';
+export type { NetworkEvent, NetworkRequest } from './network/outside.ts';
 export type { HypercallFields, TraceEvent, TraceKind } from './base/trace.ts';
 export { bitNames, FEATURE_WORDS, type FeatureField, type FeatureWordRow } from './hyperv/features.ts';
 export { describeVpRegister } from './hyperv/registers.ts';
@@ -244,6 +248,12 @@ export interface Machine {
   detachDisk(name: string): boolean;
   /** The next commands of a disk end in this error. False: there is no such disk. */
   failDisk(name: string, error: DiskError, options?: DiskErrorOptions): boolean;
+  /** Plugs a network card in, also into a running guest. Throws `ConfigError`. */
+  attachNetwork(network: NetworkConfig): void;
+  /** Takes the network card away. False: there is none. */
+  detachNetwork(): boolean;
+  /** Plugs the network cable in or out. False: there is no card. */
+  setNetworkLink(up: boolean): boolean;
   /** What the guest has written to a disk: offsets and bytes, ascending. */
   diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]>;
   inspect(): Inspect;
@@ -253,6 +263,10 @@ export interface Machine {
   consoleInput(bytes: Uint8Array): void;
   /** Receives what the guest writes to the serial console. */
   onConsole: (bytes: Uint8Array) => void;
+  /** Receives what the guest's network asks for outside the machine (mode `user`), at once. */
+  onNetwork: (request: NetworkRequest) => void;
+  /** What came of that. Between slices only. */
+  networkInput(event: NetworkEvent): void;
   subscribe(listener: (event: import('./base/trace.ts').TraceEvent) => void): () => void;
 
   // --- state -----------------------------------------------------------------------------------------------------

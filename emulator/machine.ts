@@ -2,6 +2,7 @@
  * The machine: builds every part from a configuration, wires them, and runs them. The only place that knows all parts.
  */
 import { Clock } from './base/clock.ts';
+import { freeze } from './base/frozen.ts';
 import { Trace, type TraceEvent } from './base/trace.ts';
 import { type BootInfo, EFI_RUNTIME_CALL, EfiRuntime, prepareBoot } from './boot/index.ts';
 import {
@@ -11,6 +12,7 @@ import {
   type DisplayConfig,
   displayProblem,
   type MachineConfig,
+  type NetworkConfig,
   vramMegabytes,
 } from './config.ts';
 import { Cpu, type CpuExit } from './cpu/cpu.ts';
@@ -32,6 +34,8 @@ import type {
   Inspect,
   Machine,
   MouseInput,
+  NetworkEvent,
+  NetworkRequest,
   RegisterInfo,
   Screen,
   Snapshot,
@@ -86,12 +90,15 @@ interface LoopState {
   inputLog: ({ instructions: number } & OutsideInput)[];
 }
 
-/** Console bytes, a key, a movement of the mouse, another resolution. */
+/** Console bytes, a key, a movement of the mouse, another resolution, what the network asked for, a cable, a network card. */
 type OutsideInput =
   | { bytes: Uint8Array }
   | { key: { scanCode: number; released: boolean } }
   | { mouse: MouseInput }
-  | { display: DisplayConfig };
+  | { display: DisplayConfig }
+  | { network: NetworkEvent }
+  | { link: boolean }
+  | { card: NetworkConfig | undefined };
 
 export function createMachine(config: MachineConfig): Machine & { readonly boot: BootInfo } {
   return new HyperVMachine(config);
@@ -101,6 +108,7 @@ class HyperVMachine implements Machine {
   readonly boot: BootInfo;
   readonly vpCount: number;
   onConsole: (bytes: Uint8Array) => void = () => {};
+  onNetwork: (request: NetworkRequest) => void = () => {};
 
   readonly #trace = new Trace();
   readonly #clock = new Clock();
@@ -210,6 +218,8 @@ class HyperVMachine implements Machine {
     this.#vmbus = new Vmbus(this.#partition, {
       startTime: config.startTime,
       disks: config.disks,
+      network: config.network,
+      ask: (request) => this.onNetwork(request),
       display,
       mmio: [MMIO_LOW, MMIO_HIGH],
       version: config.vmbusVersion,
@@ -629,6 +639,24 @@ class HyperVMachine implements Machine {
   failDisk(name: string, error: DiskError, options?: DiskErrorOptions): boolean {
     return this.#vmbus.scsi.inject(name, error, options);
   }
+  attachNetwork(network: NetworkConfig): void {
+    this.#vmbus.network.attach(network);
+    this.#outside({ card: { ...network } }, true);
+  }
+  detachNetwork(): boolean {
+    const there = this.#vmbus.network.detach();
+    if (there) this.#vmbus.rescind(this.#vmbus.network.name);
+    return this.#outside({ card: undefined }, there);
+  }
+  setNetworkLink(up: boolean): boolean {
+    return this.#outside({ link: up }, this.#vmbus.network.setLink(up));
+  }
+  networkInput(event: NetworkEvent): void {
+    // The log keeps it as long as the machine lives: snapshots share the bytes.
+    if ('data' in event) freeze(event.data);
+    this.#vmbus.network.event(event);
+    this.#outside({ network: event }, true);
+  }
   diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]> {
     return this.#vmbus.scsi.written(name);
   }
@@ -670,5 +698,6 @@ class HyperVMachine implements Machine {
     this.#ending = undefined;
     this.#resuming.clear();
     this.#typed = [];
+    this.onNetwork({ kind: 'restart' });
   }
 }

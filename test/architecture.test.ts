@@ -56,9 +56,10 @@ const EMULATOR: Record<string, string[]> = {
   'emulator/cpu': ['emulator/memory', 'emulator/base'],
   'emulator/platform': ['emulator/memory', 'emulator/base'],
   'emulator/hyperv': ['emulator/memory', 'emulator/base'],
-  'emulator/vmbus': ['emulator/hyperv', 'emulator/memory', 'emulator/base', 'emulator/config.ts'],
+  'emulator/network': ['emulator/base'],
+  'emulator/vmbus': ['emulator/network', 'emulator/hyperv', 'emulator/memory', 'emulator/base', 'emulator/config.ts'],
   'emulator/boot': ['emulator/memory', 'emulator/base', 'emulator/platform/addresses.ts', 'emulator/config.ts'],
-  'emulator/host': ['emulator/base', 'emulator/config.ts'],
+  'emulator/host': ['emulator/network', 'emulator/base', 'emulator/config.ts'],
 };
 /** Types of the public API may be named below it: index.ts declares what debuggers see, parts fill it. */
 const TYPES_FROM_ABOVE = new Set(['emulator/index.ts', 'emulator/config.ts']);

@@ -36,6 +36,8 @@ export interface TraceEvents {
   'vmbus-channel': { relid: number; device: string; what: string };
   /** A packet in a channel's ring. */
   'vmbus-packet': { relid: number; device: string; direction: 'guest-to-host' | 'host-to-guest'; what: string; bytes: number };
+  /** A frame on the guest's network: Ethernet as it is on the wire, with its VLAN tag and without the frame check sequence. */
+  frame: { direction: 'guest-to-host' | 'host-to-guest'; frame: Uint8Array };
   /** A SynIC message or event flag was delivered, or a stimer expired. */
   synic: { vp: number; sint: number; what: string };
   /** An interrupt became pending at the GIC. */

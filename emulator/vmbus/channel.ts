@@ -6,7 +6,8 @@ import type { HypervisorHost } from '../hyperv/host.ts';
 import type { ChannelInfo } from '../index.ts';
 import type { Device, DeviceChannel, OutgoingPacket } from './device.ts';
 import { EVENT_CONNECTION_BASE, PACKET, packetName } from './protocol.ts';
-import { Ring } from './ring.ts';
+import type { GpaRange } from './gpadl.ts';
+import { NO_RANGES, Ring } from './ring.ts';
 
 export interface ChannelState {
   /** closed while not offered; then offered, open, closed, rescinded. */
@@ -54,6 +55,7 @@ export interface ChannelBus {
   /** Sets the channel's event flag. */
   interrupt(vp: number, relid: number): boolean;
   sibling(channel: Channel, index: number): Channel | undefined;
+  gpadl(channel: Channel, id: number): readonly GpaRange[] | undefined;
   offerSubChannels(primary: Channel, count: number): void;
   /** Offers a channel to a guest that has had its offers already. */
   offerNow(channel: Channel): void;
@@ -91,6 +93,10 @@ export class Channel implements DeviceChannel {
     return this.state.state === 'open' && this.state.fault === '';
   }
 
+  get busy(): boolean {
+    return this.state.outgoing.length > 0;
+  }
+
   /** The guest may open it now. */
   offer(): void {
     this.state.state = 'offered';
@@ -124,7 +130,9 @@ export class Channel implements DeviceChannel {
     const { state } = this;
     state.signalsFromGuest++;
     if (!this.open) return;
+    const { busy } = this;
     this.#flush();
+    if (busy && this.open && !this.busy) this.device.onRoom?.(this);
     // With answers waiting, requests wait too: the guest signals again when it has made room.
     if (this.open && state.outgoing.length === 0) this.#drain();
   }
@@ -138,7 +146,7 @@ export class Channel implements DeviceChannel {
       this.note(`the guest does not read: ${packet.what} dropped`);
       return false;
     }
-    outgoing.push({ type: PACKET.inBand, completionRequested: false, ...packet });
+    outgoing.push({ type: PACKET.inBand, completionRequested: false, ranges: NO_RANGES, ...packet });
     this.#flush();
     // Requests that had to wait behind the answers.
     if (blocked && this.open && outgoing.length === 0) this.#drain();
@@ -155,6 +163,10 @@ export class Channel implements DeviceChannel {
 
   sibling(index: number): Channel | undefined {
     return this.#bus.sibling(this, index);
+  }
+
+  gpadl(id: number): readonly GpaRange[] | undefined {
+    return this.#bus.gpadl(this, id);
   }
 
   offerSubChannels(count: number): void {
@@ -234,15 +246,15 @@ export class Channel implements DeviceChannel {
       return;
     }
     while (outgoing.length > 0) {
-      const { type, transactionId, completionRequested, payload, what } = outgoing[0];
-      const put = ring.put(type, transactionId, completionRequested, payload);
-      if (put === 'full' && Ring.sizeOf(payload) >= ring.size) {
+      const { type, transactionId, completionRequested, ranges, payload, what } = outgoing[0];
+      const put = ring.put(type, transactionId, completionRequested, payload, ranges);
+      if (put === 'full' && Ring.sizeOf(payload, ranges) >= ring.size) {
         this.note(`${what} does not fit into a ring of ${ring.size} bytes`);
         outgoing.shift();
         continue;
       }
       if (put === 'full') {
-        ring.pendingSendSize = Ring.sizeOf(payload);
+        ring.pendingSendSize = Ring.sizeOf(payload, ranges);
         return;
       }
       outgoing.shift();

@@ -6,12 +6,12 @@
 import type { HypervisorHost } from '../hyperv/host.ts';
 import type { MessagePort, Partition } from '../hyperv/partition.ts';
 import { STATUS } from '../hyperv/tlfs.ts';
-import { ConfigError, DEFAULTS, type DiskConfig, type DisplayConfig } from '../config.ts';
-import type { MouseInput, Screen, VmbusInfo } from '../index.ts';
+import { ConfigError, DEFAULTS, type DiskConfig, type DisplayConfig, type NetworkConfig } from '../config.ts';
+import type { MouseInput, NetworkRequest, Screen, VmbusInfo } from '../index.ts';
 import { Channel, type ChannelBus, type ChannelState } from './channel.ts';
 import type { DeviceEnvironment, MmioWindow } from './device.ts';
 import { DEVICES, type Devices } from './devices/index.ts';
-import { finish, type GpadlState, newGpadl, receive, ringPages } from './gpadl.ts';
+import { finish, type GpaRange, type GpadlState, newGpadl, receive, ringPages } from './gpadl.ts';
 import { Monitor, type MonitorState } from './monitor.ts';
 import {
   CHANNEL_FLAG_NAMED_PIPE,
@@ -161,6 +161,12 @@ export class Connection implements MessagePort {
     this.#detach(channel, 'rescinded');
     this.#send('RescindChannelOffer', { ChildRelId: channel.relid });
     return true;
+  }
+
+  /** The ranges of a GPADL that belongs to a channel. */
+  ranges(channel: Channel, id: number): readonly GpaRange[] | undefined {
+    const gpadl = this.#gpadl(id);
+    return gpadl?.complete && gpadl.relid === channel.relid ? gpadl.ranges : undefined;
   }
 
   /** Offers a device that was not there before, if the guest is past its first offers. */
@@ -397,6 +403,10 @@ export interface VmbusOptions {
   startTime: number;
   /** On the SCSI controller, from LUN 0 on. */
   disks?: readonly DiskConfig[];
+  /** Left out: there is no network card. */
+  network?: NetworkConfig;
+  /** Gets what the network asks for outside the machine. */
+  ask?: (request: NetworkRequest) => void;
   /** Left out: the default. */
   display?: DisplayConfig;
   /** MMIO space for devices. Left out: none. */
@@ -437,15 +447,18 @@ export class Vmbus {
     const environment: DeviceEnvironment = {
       clock: host.clock,
       ram: host.ram,
+      trace: host.trace,
       vpCount: host.vpCount,
       referenceTime: () => partition.time.now(),
       startTime: options.startTime,
       display: options.display ?? DEFAULTS.display,
       mmio: options.mmio ?? [],
+      ask: (request) => options.ask?.(request),
     };
     const bus: ChannelBus = {
       interrupt: (vp, relid) => partition.signalFlag(vp, VMBUS_SINT, relid),
       sibling: ({ device }, index) => this.#channels.find((c) => c.device === device && c.index === index),
+      gpadl: (channel, id) => this.#connection.ranges(channel, id),
       offerSubChannels: (primary, count) => this.#connection.offerSubChannels(primary, count),
       offerNow: (channel) => this.#connection.offerNow(channel),
     };
@@ -488,6 +501,7 @@ export class Vmbus {
     });
     partition.onOsStart(() => this.#connection.reset());
     for (const disk of options.disks ?? []) this.#devices.scsi.attach(disk);
+    if (options.network) this.#devices.network.attach(options.network);
   }
 
   /** What a person wants to know: connection, and the channels that the guest has been offered. */
@@ -531,6 +545,11 @@ export class Vmbus {
   /** The SCSI controller, for whoever attaches disks to it. */
   get scsi(): Devices['scsi'] {
     return this.#devices.scsi;
+  }
+
+  /** The network card. */
+  get network(): Devices['network'] {
+    return this.#devices.network;
   }
 
   /** Gives a device that was taken away back to a connected guest. False: no such device, it is there, or the guest still holds on to it. */

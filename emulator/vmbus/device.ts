@@ -1,8 +1,11 @@
 /** What a VMBus device is, and what it sees of its channel. */
 import type { Clock } from '../base/clock.ts';
+import type { Trace } from '../base/trace.ts';
 import type { DisplayConfig } from '../config.ts';
 import type { Inspect } from '../index.ts';
 import type { Ram } from '../memory/ram.ts';
+import type { NetworkRequest } from '../network/outside.ts';
+import type { GpaRange } from './gpadl.ts';
 import type { Packet } from './ring.ts';
 
 /** What the guest is told about a device (reference hyperv-arm64.md §8.5, §8.6). */
@@ -22,6 +25,8 @@ export interface OutgoingPacket {
   type?: number;
   transactionId: bigint;
   completionRequested?: boolean;
+  /** What stands before the payload: the ranges of a transfer page packet. A multiple of 8 bytes. */
+  ranges?: Uint8Array;
   payload: Uint8Array;
   /** For the trace: `negotiate`, `heartbeat 5`. */
   what: string;
@@ -32,6 +37,8 @@ export interface DeviceChannel {
   readonly open: boolean;
   /** 0: the device's primary channel; its sub-channels are numbered from 1. */
   readonly index: number;
+  /** Packets wait for room in the guest's ring: `Device.onRoom` is called when they do no more. */
+  readonly busy: boolean;
   /** Sends a packet, or keeps it until the guest has made room. False: not open, or the guest has long stopped reading. */
   send(packet: OutgoingPacket): boolean;
   /** Tells the trace what a packet from the guest turned out to be, or what is wrong with it. */
@@ -40,6 +47,8 @@ export interface DeviceChannel {
   report(message: string, ok: boolean): void;
   /** The channel of this device with that index. */
   sibling(index: number): DeviceChannel | undefined;
+  /** What a GPADL of this channel names, all of it RAM. undefined: there is no such GPADL, or not any more. Not to be kept. */
+  gpadl(id: number): readonly GpaRange[] | undefined;
   /** Offers the first `count` sub-channels to the guest, which has asked for them. On the primary channel only. */
   offerSubChannels(count: number): void;
   /** The device is no longer `absent`: a connected guest gets its offer now. */
@@ -56,6 +65,7 @@ export interface MmioWindow {
 export interface DeviceEnvironment {
   readonly clock: Clock;
   readonly ram: Ram;
+  readonly trace: Trace;
   readonly vpCount: number;
   /** Reference time in 100 ns. */
   referenceTime(): bigint;
@@ -65,6 +75,8 @@ export interface DeviceEnvironment {
   readonly display: DisplayConfig;
   /** MMIO space that the guest may give to devices. */
   readonly mmio: readonly MmioWindow[];
+  /** Asks for something on the network outside the machine. */
+  ask(request: NetworkRequest): void;
 }
 
 export interface Device {
@@ -80,6 +92,8 @@ export interface Device {
   /** The guest has opened the channel and is ready for packets. */
   onOpen(channel: DeviceChannel): void;
   onPacket(packet: Packet, channel: DeviceChannel): void;
+  /** Everything that waited has gone into the guest's ring: there may be room for more. */
+  onRoom?(channel: DeviceChannel): void;
   /** The channel is closed, by whomever: stop alarms, forget the conversation. */
   onClose(channel: DeviceChannel): void;
   /** The guest has let go of the device, which had been taken away. */

@@ -23,6 +23,8 @@ export interface Packet {
   payload: Uint8Array;
 }
 
+export const NO_RANGES = new Uint8Array(0);
+
 /** What became of a packet that was to be written. */
 export type Put = 'full' | 'written' | 'signal';
 
@@ -107,25 +109,35 @@ export class Ring {
   }
 
   /** Bytes that a packet takes in the ring. */
-  static sizeOf(payload: Uint8Array): number {
-    return PacketDescriptor.size + Math.ceil(payload.length / 8) * 8 + PacketTrailer.size;
+  static sizeOf(payload: Uint8Array, ranges: Uint8Array): number {
+    return PacketDescriptor.size + ranges.length + Math.ceil(payload.length / 8) * 8 + PacketTrailer.size;
   }
 
-  /** Appends a packet without ranges. `signal`: the consumer must be told. Only while there is no `fault`. */
-  put(type: number, transactionId: bigint, completionRequested: boolean, payload: Uint8Array): Put {
-    const total = Ring.sizeOf(payload);
+  /**
+   * Appends a packet; `ranges`, a multiple of 8 bytes, stand before its payload. `signal`: the consumer must be told. Only while
+   * there is no `fault`.
+   */
+  put(
+    type: number,
+    transactionId: bigint,
+    completionRequested: boolean,
+    payload: Uint8Array,
+    ranges: Uint8Array = NO_RANGES,
+  ): Put {
+    const total = Ring.sizeOf(payload, ranges);
     if (total >= this.free) return 'full';
     const at = this.writeIndex;
     const packet = new Uint8Array(total);
     const view = viewOf(packet);
     PacketDescriptor.set(view, 0, {
       Type: type,
-      Offset8: PacketDescriptor.size / 8,
+      Offset8: (PacketDescriptor.size + ranges.length) / 8,
       Length8: (total - PacketTrailer.size) / 8,
       Flags: completionRequested ? PACKET_FLAG_COMPLETION_REQUESTED : 0,
       TransactionId: transactionId,
     });
-    packet.set(payload, PacketDescriptor.size);
+    packet.set(ranges, PacketDescriptor.size);
+    packet.set(payload, PacketDescriptor.size + ranges.length);
     PacketTrailer.set(view, total - PacketTrailer.size, { Reserved: 0, PreviousWriteIndex: at });
     this.#write(at, packet);
     this.#setHeader(field.WriteIndex.offset, (at + total) % this.size);

@@ -1,10 +1,11 @@
-/** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller only with disks. */
+/** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller only with disks, the network card only where one is configured. */
 import { Balloon } from './balloon.ts';
 import { Fcopy } from './fcopy.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { Keyboard } from './keyboard.ts';
 import { Kvp } from './kvp.ts';
 import { Mouse } from './mouse.ts';
+import { Network } from './network.ts';
 import { Scsi } from './scsi.ts';
 import { Shutdown } from './shutdown.ts';
 import { Timesync } from './timesync.ts';
@@ -24,6 +25,7 @@ export const DEVICES = {
   vss: (channel: DeviceChannel) => new Vss(channel),
   fcopy: (channel: DeviceChannel) => new Fcopy(channel),
   balloon: (channel: DeviceChannel, environment: DeviceEnvironment) => new Balloon(channel, environment),
+  network: (channel: DeviceChannel, environment: DeviceEnvironment) => new Network(channel, environment),
 };
 
 export type Devices = { [N in keyof typeof DEVICES]: ReturnType<(typeof DEVICES)[N]> };

@@ -15,6 +15,8 @@ export interface GuestPacket {
   type: number;
   transactionId: bigint;
   flags: number;
+  /** Between descriptor and payload. */
+  ranges: Uint8Array;
   payload: Uint8Array;
 }
 
@@ -84,6 +86,7 @@ export class GuestRing {
       type: d.getUint16(0, true),
       transactionId: d.getBigUint64(8, true),
       flags: d.getUint16(6, true),
+      ranges: read(16, start - 16),
       payload: read(start, length - start),
     };
   }

@@ -22,6 +22,9 @@ import { IcHeader, PipeHeader } from '../../../emulator/vmbus/devices/ic.ts';
 import { Keystroke, ProtocolRequest, ProtocolResponse } from '../../../emulator/vmbus/devices/keyboard.ts';
 import { KvpDelete, KvpEnumerate, KvpExchangeValue, KvpHeader, KvpIpAddressValue } from '../../../emulator/vmbus/devices/kvp.ts';
 import { VstorHeader, VstorProperties, VstorSrb, VstorVersion } from '../../../emulator/vmbus/devices/scsi.ts';
+import * as nvsp from '../../../emulator/vmbus/devices/network/nvsp.ts';
+import { ConfigParameter } from '../../../emulator/vmbus/devices/network/oids.ts';
+import * as rndis from '../../../emulator/vmbus/devices/network/rndis.ts';
 import { ShutdownBody } from '../../../emulator/vmbus/devices/shutdown.ts';
 import { BodyV1, BodyV4 } from '../../../emulator/vmbus/devices/timesync.ts';
 import { VssBody } from '../../../emulator/vmbus/devices/vss.ts';
@@ -100,6 +103,29 @@ const OURS: Record<string, Layout> = {
   vmstorage_channel_properties: VstorProperties,
   vmstorage_protocol_version: VstorVersion,
   vstor_packet: VSTOR_PACKET,
+  nvsp_message_init: nvsp.NvspInit,
+  nvsp_message_init_complete: nvsp.NvspInitComplete,
+  nvsp_1_message_send_ndis_version: nvsp.NvspNdisVersion,
+  nvsp_1_message_send_receive_buffer: nvsp.NvspBuffer,
+  nvsp_1_message_send_send_buffer_complete: nvsp.NvspSendBufferComplete,
+  nvsp_1_message_revoke_receive_buffer: nvsp.NvspRevokeBuffer,
+  nvsp_1_message_send_rndis_packet: nvsp.NvspRndisPacket,
+  nvsp_1_message_send_rndis_packet_complete: nvsp.NvspRndisPacketComplete,
+  nvsp_2_send_ndis_config: nvsp.NvspNdisConfig,
+  nvsp_4_sw_datapath: nvsp.NvspSwitchDataPath,
+  nvsp_5_subchannel_request: nvsp.NvspSubchannelRequest,
+  nvsp_5_subchannel_complete: nvsp.NvspSubchannelComplete,
+  nvsp_5_send_indirect_table: nvsp.NvspIndirectionTable,
+  rndis_packet: rndis.RndisPacket,
+  rndis_initialize_request: rndis.RndisInitialize,
+  rndis_initialize_complete: rndis.RndisInitializeComplete,
+  rndis_query_request: rndis.RndisRequest,
+  rndis_query_complete: rndis.RndisQueryComplete,
+  rndis_set_complete: rndis.RndisComplete,
+  rndis_reset_complete: rndis.RndisResetComplete,
+  rndis_halt_request: rndis.RndisPlain,
+  rndis_indicate_status: rndis.RndisIndicateStatus,
+  rndis_config_parameter_info: ConfigParameter,
 };
 
 for (const [name, ours] of Object.entries(OURS))
