@@ -160,6 +160,8 @@ export class Cpu implements TlbControl {
   readonly #savedEntry = new Uint32Array(5);
   /** The VP whose block is in the window. */
   #loaded: VpState;
+  /** What runs now counts memory accesses and branches. */
+  #countingKinds = false;
   /** Instructions of the machine up to which the event counters of the VP that runs have counted. */
   #counted = 0;
   /** The VP that ran last, unless state has changed from outside since: no other has a monitor without a mark. */
@@ -367,7 +369,10 @@ export class Cpu implements TlbControl {
         const stepping = vp.u32(VP.STEP) !== 0;
         const lifted = over && this.#patched.has(rec);
         const single = stepping || lifted || this.#misalignedSp(vp) || this.#armed[index]?.everywhere;
-        const overflow = pmu?.isCounting(index) ? pmu.untilOverflow(index, el) : MAX_RUN;
+        const counting = pmu?.isCounting(index) ?? false;
+        const overflow = counting ? (pmu?.untilOverflow(index, el) ?? MAX_RUN) : MAX_RUN;
+        this.#countingKinds = counting && (pmu?.countsKinds(index) ?? false);
+        if (this.#countingKinds) words[CELL.ACCESSES >>> 2] = words[CELL.BRANCHES >>> 2] = 0;
         const n = single ? 1 : Math.min(budget, Math.ceil(due), overflow, MAX_RUN);
         if (lifted) {
           this.#lift(rec);
@@ -384,7 +389,7 @@ export class Cpu implements TlbControl {
         this.#setTimeEnd(clock.now + n);
         const btype = vp.u32(VP.PSTATE) & PSTATE.BTYPE;
         if (btype) vp.setU32(VP.PSTATE, vp.u32(VP.PSTATE) & ~PSTATE.BTYPE);
-        const code = n < FAST_LIMIT ? this.interpreter.run(true) : (this.translator ?? this.interpreter).run(false);
+        const code = n < FAST_LIMIT || this.#countingKinds ? this.#interpret() : (this.translator ?? this.interpreter).run(false);
         const left = words[CELL.REM >>> 2];
         clock.retire(n - (left >>> RECORD_SHIFT));
         this.#setBtype(vp, left === n << RECORD_SHIFT ? btype : this.#btypeAt(left));
@@ -401,6 +406,11 @@ export class Cpu implements TlbControl {
       if (passing) over = true;
       else if (done) over = false;
     }
+  }
+
+  /** Exactly, and counting what is to be counted. */
+  #interpret(): number {
+    return this.#countingKinds ? this.interpreter.runCounting() : this.interpreter.run(true);
   }
 
   #misalignedSp(vp: VpState): boolean {
@@ -671,7 +681,11 @@ export class Cpu implements TlbControl {
   #count(index: number, el: number): void {
     const { pmu, clock } = this.#ports;
     const now = clock.state.instructions;
-    if (now > this.#counted && pmu?.isCounting(index)) pmu.count(index, el, now - this.#counted);
+    if (now > this.#counted && pmu?.isCounting(index)) {
+      const [accesses, branches] = [this.#words[CELL.ACCESSES >>> 2], this.#words[CELL.BRANCHES >>> 2]];
+      this.#words[CELL.ACCESSES >>> 2] = this.#words[CELL.BRANCHES >>> 2] = 0;
+      pmu.count(index, el, now - this.#counted, accesses, branches);
+    }
     this.#counted = now;
   }
 
@@ -956,7 +970,7 @@ export class Cpu implements TlbControl {
       this.interpreter.place(this.#word(), rec, 0);
       this.interpreter.compile();
     }
-    const code = this.interpreter.run(true);
+    const code = this.#interpret();
     words[CELL.MISALIGNED >>> 2] = 0;
     if (dropped) bytes.fill(0, rec, rec + RECORD);
     for (let i = 0; i < saved.length; i++) words[entry + i] = saved[i];

@@ -139,6 +139,8 @@ export class Interpreter {
   /** `run` as wasm, for other wasm. */
   readonly wasmRun: (exact: number) => number;
   readonly #firstCold: number;
+  readonly #hot: readonly HotHandler[];
+  #wasmCounting?: (exact: number) => number;
   #coldCount = 0;
   #uncompiled: Handler[] = [];
   #blockTop = BLOCKS;
@@ -186,6 +188,7 @@ export class Interpreter {
     this.#scratchWords[0] = number;
     this.#setTemplate(UNDEFINED_TEMPLATE, number, number, NO_BRANCH, true);
 
+    this.#hot = hot;
     this.#firstCold = FIRST_ROW + hot.length;
     this.#table = new WebAssembly.Table({ element: 'anyfunc', initial: 1024 });
     const module = new ModuleWriter();
@@ -208,6 +211,22 @@ export class Interpreter {
   /** Runs from the state in the cells; the exit code. */
   run(exact: boolean): number {
     return this.wasmRun(exact ? 1 : 0);
+  }
+
+  /** The same as `run(true)`, and counts memory accesses and branches. Made when it is first asked for. */
+  runCounting(): number {
+    this.#wasmCounting ??= this.#makeCounting();
+    return this.#wasmCounting(1);
+  }
+
+  #makeCounting(): (exact: number) => number {
+    const module = new ModuleWriter();
+    module.importMemory('e', 'memory');
+    module.importTable('e', 'table');
+    const loop = module.func(emitLoop(this.#hot, true, this.landings, undefined, true));
+    module.func(emitRun(module, loop, loop, this.#firstCold), 'run');
+    const imports = { e: { memory: this.#memory, table: this.#table } };
+    return new WebAssembly.Instance(new WebAssembly.Module(module.bytes()), imports).exports.run as (exact: number) => number;
   }
 
   /** The row and fields of an instruction word; undefined: UNDEFINED. */

@@ -26,6 +26,9 @@ export const CELL = {
   TLB: 0x114,
   /** i64: virtual time, in ns, at which REM would be used up. */
   TIME_END: 0x400,
+  /** i32 each: memory accesses and branches that have retired, counted by `runCounting` (and cold handlers). */
+  ACCESSES: 0x14c,
+  BRANCHES: 0x150,
   /** For statistics: i64 instructions that regions executed (in units of REM); i64 each: how often they were left, by `LEFT`. */
   REGION_WORK: 0x118,
   REGION_LEFT: 0x120,

@@ -83,8 +83,42 @@ function pushLanding(code: Code, landing: Landing, rec: number): void {
   if (landing === 'jump') code.i32(LANDING.veneer).get(rec).i32(0).mem('i32.load', CELL.GUARDED).op('i32.ge_u').op('select');
 }
 
+/** Where instructions of this kind are counted. */
+const countersOf = (ir: Ir): number[] => [
+  ...(ir.nodes.some((n) => n.op === 'load' || n.op === 'store') ? [CELL.ACCESSES] : []),
+  ...(ir.nodes.some((n) => n.op === 'branch' || n.op === 'jump') ? [CELL.BRANCHES] : []),
+];
+
+/** The frame, counting the instruction where it retires. */
+function counted(code: Code, ir: Ir, frame: Frame): Frame {
+  const count = () => {
+    for (const at of countersOf(ir)) code.i32(0).i32(0).mem('i32.load', at).i32(1).op('i32.add').mem('i32.store', at);
+  };
+  return {
+    ...frame,
+    next: () => {
+      count();
+      frame.next();
+    },
+    branch: () => {
+      count();
+      frame.branch();
+    },
+    jump: (landing) => {
+      count();
+      frame.jump(landing);
+    },
+  };
+}
+
 /** `threshold`: taken branches to one place after which the fast loop leaves there; undefined: they are not counted. */
-export function emitLoop(handlers: readonly HotHandler[], exact: boolean, landings: LandingHandlers, threshold?: number): Code {
+export function emitLoop(
+  handlers: readonly HotHandler[],
+  exact: boolean,
+  landings: LandingHandlers,
+  threshold?: number,
+  counting = false,
+): Code {
   const code = new Code([], ['i32']);
   const rec = code.local('i32');
   const s = code.local('i32');
@@ -223,7 +257,7 @@ export function emitLoop(handlers: readonly HotHandler[], exact: boolean, landin
     if (h.branch && !exact) {
       emitHandler(h.ir, h.layout, { ...frame(false), next: () => code.get(rec).i32(RECORD).op('i32.add').set(rec) });
       emitHandler(h.branch.ir, h.branch.layout, frame(h.branch.far, setsFlags(h.ir)));
-    } else emitHandler(h.ir, h.layout, frame(h.far));
+    } else emitHandler(h.ir, h.layout, counting ? counted(code, h.ir, frame(h.far)) : frame(h.far));
   }
   taken.clear();
 
@@ -396,7 +430,7 @@ export function emitCold(ir: Ir, layout: OperandLayout, helper: (name: string) =
     next: () => code.i32(EXIT.NEXT).ret(),
     helper,
   };
-  emitHandler(ir, layout, fr);
+  emitHandler(ir, layout, counted(code, ir, fr));
   code.op('unreachable');
   return code;
 }

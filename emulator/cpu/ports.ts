@@ -39,7 +39,9 @@ export interface PmuPort extends SystemRegisterPort {
   isCounting(vp: number): boolean;
   /** Instructions after which a counter overflows that has an interrupt. */
   untilOverflow(vp: number, el: number): number;
-  count(vp: number, el: number, instructions: number): void;
+  count(vp: number, el: number, instructions: number, accesses: number, branches: number): void;
+  /** Something of `vp` counts memory accesses or branches. */
+  countsKinds(vp: number): boolean;
 }
 
 export interface CpuPorts {

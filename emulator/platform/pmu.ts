@@ -21,8 +21,29 @@ const CYCLES = 31;
 const COUNTERS = [...Array(EVENT_COUNTERS).keys(), CYCLES];
 const ALL = ((1 << EVENT_COUNTERS) - 1) | (1 << CYCLES);
 
-/** Common events (D11.12.2) that are counted here. */
-const EVENT = { SW_INCR: 0x00, INST_RETIRED: 0x08, CPU_CYCLES: 0x11, CHAIN: 0x1e } as const;
+/** Common events (D11.12.2) that are counted here. Every access finds its data in the first cache, every branch is foreseen. */
+const EVENT = {
+  SW_INCR: 0x00,
+  L1D_CACHE: 0x04,
+  INST_RETIRED: 0x08,
+  CPU_CYCLES: 0x11,
+  BR_PRED: 0x12,
+  MEM_ACCESS: 0x13,
+  CHAIN: 0x1e,
+  BR_RETIRED: 0x21,
+} as const;
+/** L1D_CACHE_REFILL, BR_MIS_PRED, BR_MIS_PRED_RETIRED: never met. */
+const NEVER = [0x03, 0x10, 0x22];
+type Kind = 'instructions' | 'accesses' | 'branches';
+const KINDS = new Map<number, Kind>([
+  [EVENT.INST_RETIRED, 'instructions'],
+  [EVENT.CPU_CYCLES, 'instructions'],
+  [EVENT.MEM_ACCESS, 'accesses'],
+  [EVENT.L1D_CACHE, 'accesses'],
+  [EVENT.BR_RETIRED, 'branches'],
+  [EVENT.BR_PRED, 'branches'],
+]);
+const kindOf = (type: number): Kind | undefined => KINDS.get(type & 0xffff);
 /** Required from Armv8.1 on, and never met: a cycle is an instruction. */
 const STALLS = [0x23, 0x24];
 
@@ -60,7 +81,7 @@ export class Pmu {
 
   constructor(options: PmuOptions) {
     this.#options = options;
-    const events = [...Object.values(EVENT), ...(options.version >= 4 ? STALLS : [])];
+    const events = [...Object.values(EVENT), ...NEVER, ...(options.version >= 4 ? STALLS : [])];
     this.#events = events.reduce((bits, e) => bits | (1n << BigInt(e)), 0n);
     this.state = {
       vps: Array.from({ length: options.vpCount }, () => ({
@@ -102,13 +123,25 @@ export class Pmu {
     return n === CYCLES || this.#options.version >= 6 ? 64 : 32;
   }
 
-  /** Counter `n` counts instructions executed at `el`. */
+  /** Counter `n` counts what is executed at `el`. */
   #counts(s: VpCounters, n: number, el: number): boolean {
     if (!((s.enabled >>> n) & 1)) return false;
     const type = s.types[this.#index(n)];
     if (type & (el === 0 ? NOT_EL0 : NOT_EL1)) return false;
-    const event = type & 0xffff;
-    return n === CYCLES || event === EVENT.INST_RETIRED || event === EVENT.CPU_CYCLES;
+    return n === CYCLES || kindOf(type) !== undefined;
+  }
+
+  /** Counter `n`, which counts, counts these; each at most once per instruction. */
+  #kind(s: VpCounters, n: number): Kind {
+    return (n === CYCLES ? undefined : kindOf(s.types[n])) ?? 'instructions';
+  }
+
+  /** Something of `vp` counts memory accesses or branches. */
+  countsKinds(vp: number): boolean {
+    const s = this.state.vps[vp];
+    return s.types.some(
+      (type, n) => n < EVENT_COUNTERS && (s.enabled >>> n) & 1 && (kindOf(type) ?? 'instructions') !== 'instructions',
+    );
   }
 
   /** Instructions that `vp` may execute at `el` before a counter overflows and somebody wants to know. */
@@ -124,10 +157,11 @@ export class Pmu {
     return least;
   }
 
-  /** `vp` has executed `instructions` at `el`. */
-  count(vp: number, el: number, instructions: number): void {
+  /** `vp` has executed `instructions` at `el`; among them so many memory accesses and branches, if `countsKinds`. */
+  count(vp: number, el: number, instructions: number, accesses = 0, branches = 0): void {
     const s = this.state.vps[vp];
-    for (const n of COUNTERS) if (this.#counts(s, n, el)) this.#add(s, n, BigInt(instructions));
+    const amounts: Record<Kind, number> = { instructions, accesses, branches };
+    for (const n of COUNTERS) if (this.#counts(s, n, el)) this.#add(s, n, BigInt(amounts[this.#kind(s, n)]));
     this.#update(vp);
   }
 

@@ -6,7 +6,7 @@ import { PSTATE } from '../../../emulator/cpu/vp-state.ts';
 import { Pmu } from '../../../emulator/platform/pmu.ts';
 import { bc, COND, dataAt, machineOf, mrs, msr, SEV } from '../smp-guest.ts';
 import * as a from './engine-asm.ts';
-import { bench, TEXT, VECTORS } from './engine-harness.ts';
+import { bench, DATA, DEVICE, TEXT, VECTORS } from './engine-harness.ts';
 import { fixture } from './fixture.ts';
 
 const [PMCR, PMCNTENSET, PMINTENSET, PMCCNTR, PMEVCNTR0, PMEVTYPER0] = [
@@ -66,6 +66,50 @@ describe('performance monitors', () => {
     const whole = outcome(10_000);
     assert.deepEqual(whole.slice(0, 4), [BigInt(VECTORS + 0x284), 2000n, 0n, BigInt(TEXT + 32)]);
     for (const slice of [1, 7, 2999, 3008]) assert.deepEqual(outcome(slice), whole, `slices of ${slice}`);
+  });
+
+  test('memory accesses and branches are counted one by one, device accesses and those over pages among them', () => {
+    const outcome = (slice: number) => {
+      const b = counting();
+      const events = [0x13, 0x21, 0x08, 0x04, 0x12, 0x10];
+      b.place([mrs(7, PMEVCNTR0), a.hvc(1)], VECTORS + 0x280);
+      b.program([
+        ...events.flatMap((event, n) => [a.movz(0, event), msr([3, 3, 14, 12, n], 0)]),
+        ...[a.movz(0, 0x3f), msr(PMCNTENSET, 0), a.movz(0, 1), msr(PMCR, 0)],
+        // 100 times: a load, a pair, a device, over the end of a page; a call, its return, a branch back.
+        ...[a.movz(4, 100), a.ldr(5, 2, 0), a.stp(5, 6, 2, 16), a.ldr(6, 3, 0), a.ldrPost(6, 8, 0), a.bl(20)],
+        ...[a.subsImm(4, 4, 1), a.bcond(1, -24), a.hvc(0), a.nop(), a.ret()],
+      ]);
+      const [vp] = b.cpu.vps;
+      vp.setX(2, BigInt(DATA));
+      vp.setX(3, BigInt(DEVICE));
+      vp.setX(8, BigInt(DATA + 0xffc));
+      for (let n = 0; n < 20_000; n += slice) if (b.cpu.run(0, slice).kind === 'hvc') break;
+      return [...events.map((_, n) => b.pmu.read(0, `PMEVCNTR${n}_EL0`)), b.ports.clock.state.instructions];
+    };
+    const whole = outcome(20_000);
+    // The MSR that starts it and MOVZ are counted; eight instructions a round.
+    assert.deepEqual(whole.slice(0, 6), [400n, 300n, 2n + 800n, 400n, 300n, 0n]);
+    for (const slice of [1, 7, 500]) assert.deepEqual(outcome(slice), whole, `slices of ${slice}`);
+  });
+
+  test('the overflow of an event that few instructions meet interrupts after the very one', () => {
+    const outcome = (slice: number) => {
+      const b = counting();
+      b.place([a.hvc(1)], VECTORS + 0x280);
+      b.program([
+        ...[a.movz(0, 0x13), msr(PMEVTYPER0, 0), msr(PMEVCNTR0, 1), a.movz(0, 1), msr(PMCNTENSET, 0), msr(PMINTENSET, 0)],
+        ...[a.daifClr(2), msr(PMCR, 0), a.addImm(4, 4, 1), a.nop(), a.ldr(5, 2, 0), a.b(-12)],
+      ]);
+      const [vp] = b.cpu.vps;
+      vp.setX(1, (1n << 32n) - 1500n);
+      vp.setX(2, BigInt(DATA));
+      for (let n = 0; n < 20_000; n += slice) if (b.cpu.run(0, slice).kind === 'hvc') break;
+      return [vp.x(4), vp.u64(cellOf('ELR_EL1')), b.ports.clock.state.instructions];
+    };
+    const whole = outcome(20_000);
+    assert.deepEqual(whole.slice(0, 2), [1500n, BigInt(TEXT + 44)]);
+    for (const slice of [1, 13, 2999]) assert.deepEqual(outcome(slice), whole, `slices of ${slice}`);
   });
 
   test('filters follow the exception level within a run', () => {
