@@ -140,6 +140,15 @@ export class Mouse implements Device {
     Object.assign(this.state, { phase: 'closed', reports: 0, buttons: 0, x: 0, y: 0 });
   }
 
+  describe({ payload }: Packet): string {
+    const type = payload.length >= BODY ? HidHeader.get(viewOf(payload), PipeHeader.size).Type : undefined;
+    return type === MESSAGE.protocolRequest
+      ? 'protocol request'
+      : type === MESSAGE.deviceInfoAck
+        ? 'device info ack'
+        : `message ${type}`;
+  }
+
   inspect(): Inspect {
     return { ...this.state };
   }

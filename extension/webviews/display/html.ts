@@ -9,10 +9,10 @@ export function displayHtml(options: { nonce: string; scriptUri: string }): stri
 <title>Guest Display</title>
 <style nonce="${nonce}">
 body { margin: 0; padding: 8px; }
-canvas { display: block; max-width: 100%; outline: 1px solid var(--vscode-panel-border, gray); cursor: crosshair; }
+canvas { display: block; max-width: 100%; max-height: calc(100vh - 4em); outline: 1px solid var(--vscode-panel-border, gray); cursor: crosshair; }
 canvas:focus { outline: 2px solid var(--vscode-focusBorder, blue); }
 [hidden] { display: none; }
-p { color: var(--vscode-descriptionForeground, gray); }
+p { margin: 8px 0 0; color: var(--vscode-descriptionForeground, gray); }
 </style>
 </head>
 <body>
