@@ -35,7 +35,8 @@ export function walkStack(kernel: GuestKernel, vp: number, limit?: number): Stac
     x: Array.from({ length: 31 }, (_, n) => register(`x${n}`)),
     ...(inVectors ? { exception: { pc: register('ELR_EL1'), pstate: register('SPSR_EL1') } } : {}),
   };
-  return unwind(start, { read: kernel.reader(vp), symbols: kernel.symbols, vaBits: kernel.vaBits(vp) }, limit);
+  const { symbols, rules } = kernel;
+  return unwind(start, { read: kernel.reader(vp), symbols, vaBits: kernel.vaBits(vp), rules }, limit);
 }
 
 /** The frames of `walkStack`. */

@@ -7,9 +7,17 @@ import { isElf } from '../../emulator/base/elf.ts';
 import { viewOf } from '../../emulator/base/struct.ts';
 import type { Exit, Machine } from '../../emulator/index.ts';
 import { Btf } from '../symbols/btf.ts';
+import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
 import { readElf } from '../symbols/elf.ts';
 import { findKallsyms } from '../symbols/kallsyms.ts';
-import { IMAGE_ALIGN, imageHeader, type KernelImage, readKernelImage } from '../symbols/kernel-image.ts';
+import {
+  findBuildIds,
+  findRelease,
+  IMAGE_ALIGN,
+  imageHeader,
+  type KernelImage,
+  readKernelImage,
+} from '../symbols/kernel-image.ts';
 import type { VirtualReader } from '../symbols/memory.ts';
 import { type KernelModule, ModuleList } from '../symbols/modules.ts';
 import { Symbolizer } from '../symbols/symbolizer.ts';
@@ -39,8 +47,16 @@ export class GuestKernel {
   readonly machine: Machine;
   readonly symbols = new Symbolizer();
   image: KernelImage | undefined;
+  /** Where an Image lies in RAM; undefined: the kernel is another kind of file. */
+  physicalBase: number | undefined;
+  /** Build-ids in that image, hexadecimal: its own, and those of images inside it (the vDSO). */
+  buildIds: ReadonlySet<string> = new Set();
+  /** `6.1.0-50-cloud-arm64`, as soon as the image lies in RAM. */
+  release: string | undefined;
   btf: Btf | undefined;
   modules: KernelModule[] = [];
+  /** Call frame information of the instruction at an address, from symbol files. */
+  rules: (pc: bigint) => UnwindRow | undefined = () => undefined;
   /** Called once the running kernel has been found: breakpoints by name can be placed. */
   onFound: (found: KernelFound) => void = () => {};
   #gate: Gate | undefined;
@@ -91,6 +107,9 @@ export class GuestKernel {
   #findGate(): void {
     const found = this.#imageInRam();
     if (!found) return;
+    this.physicalBase = found.at;
+    this.buildIds = findBuildIds(found.bytes);
+    this.release = findRelease(found.bytes);
     const symbols = findKallsyms({ bytes: found.bytes, base: BigInt(found.at) })?.symbols ?? [];
     const from = symbols.find((s) => s.name === '__primary_switch');
     const to = symbols.find((s) => s.name === '__primary_switched');

@@ -4,6 +4,16 @@ import fs from 'node:fs';
 /** What is wrong with a symbol file: the message names the file and says what. The session goes on without the file. */
 export class SymbolFileError extends Error {}
 
+/** The answer of a question to a symbol file; what a damaged one cannot tell is `otherwise`. */
+export function withoutDamage<T>(question: () => T, otherwise: T): T {
+  try {
+    return question();
+  } catch (error) {
+    if (error instanceof SymbolFileError) return otherwise;
+    throw error;
+  }
+}
+
 export interface ByteSource {
   /** As messages call it. */
   readonly name: string;

@@ -59,6 +59,26 @@ function findBanner(bytes: Uint8Array): string | undefined {
   return undefined;
 }
 
+const releaseOf = (banner: string | undefined): string | undefined => banner?.split(' ')[2];
+
+/** `6.1.0-50-cloud-arm64`, from the version banner. */
+export const findRelease = (bytes: Uint8Array): string | undefined => releaseOf(findBanner(bytes));
+
+/** Start of a GNU build-id note of SHA-1 size (elf.h: Elf64_Nhdr {4, 20, NT_GNU_BUILD_ID} and the owner's name). */
+const BUILD_ID_NOTE = Buffer.from('040000001400000003000000474e5500', 'hex');
+const BUILD_ID_SIZE = 20;
+
+/** All GNU build-ids in an image, hexadecimal. */
+export function findBuildIds(bytes: Uint8Array): Set<string> {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const out = new Set<string>();
+  for (let at = buffer.indexOf(BUILD_ID_NOTE); at >= 0; at = buffer.indexOf(BUILD_ID_NOTE, at + 1)) {
+    const from = at + BUILD_ID_NOTE.length;
+    if (from + BUILD_ID_SIZE <= buffer.length) out.add(buffer.subarray(from, from + BUILD_ID_SIZE).toString('hex'));
+  }
+  return out;
+}
+
 /** R_AARCH64_RELATIVE (AAELF64 5.7.15). */
 const R_AARCH64_RELATIVE = 0x403;
 
@@ -140,7 +160,7 @@ export function readKernelImage(image: ImageMemory): KernelImage {
     size,
     symbols,
     banner,
-    release: banner?.slice(BANNER.length).split(' ')[0],
+    release: releaseOf(banner),
     pageSize: header?.pageSize,
     linkBase,
     kaslrOffset: linkBase === undefined ? undefined : image.base - linkBase,

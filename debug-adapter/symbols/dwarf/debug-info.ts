@@ -97,11 +97,16 @@ export async function openDebugInfo(path: string, options: OpenOptions = {}): Pr
   const elf = ElfFile.open(path);
   const stored = loadIndex(cache, identity(elf));
   if (stored) return new DebugInfo(elf, stored.lines, stored.names);
+  // Threads of Node 20 do not load TypeScript: what runs from source does without.
+  const here = import.meta.url;
+  if (here.endsWith('.ts')) {
+    elf.close();
+    return openDebugInfoHere(path, options);
+  }
   return new Promise((resolve, reject) => {
     const workerData: IndexRequest = { path, cache };
-    const here = import.meta.url;
-    // From source, and bundled (esbuild.mjs names the bundle).
-    const worker = new Worker(new URL(here.endsWith('.ts') ? './worker.ts' : './symbol-worker.mjs', here), { workerData });
+    // esbuild.mjs names the bundle.
+    const worker = new Worker(new URL('./symbol-worker.mjs', here), { workerData });
     worker.unref();
     let info: DebugInfo | undefined;
     let done = false;
@@ -286,11 +291,15 @@ export class DebugInfo {
     const place = this.elf.place(address);
     const found = this.#rowAt(place);
     if (!found) return undefined;
-    const { table, row } = found;
+    const { table } = found;
+    // Of several rows for one address the last counts, but one that begins a statement before one that does not.
+    let { row } = found;
+    while (row > 0 && (table.flags[row] & ROW.statement) === 0 && table.places[row - 1] === table.places[row]) row--;
+    if ((table.flags[row] & ROW.statement) === 0) row = found.row;
     return {
       ...sourceLine(table, row),
       from: this.elf.address(table.places[row]),
-      to: this.elf.address(table.endOf(row)),
+      to: this.elf.address(table.endOf(found.row)),
       isStatement: (table.flags[row] & ROW.statement) !== 0,
       prologueEnd: (table.flags[row] & ROW.prologueEnd) !== 0,
     };
@@ -557,8 +566,8 @@ export class DebugInfo {
       if (first) add(die, first.from, this.#body(die, first), false);
     }
     const own = out.map((f) => this.elf.place(f.entry));
+    // A symbol starts before its function where room was left to patch a call in.
     for (const { from, size } of this.elf.functionsNamed(name))
-      // A symbol starts before its function where room was left to patch a call in.
       if (!own.some((place) => place >= from && place < from + Math.max(size, 1))) add(undefined, from, from, false);
     const abstract = new Map<Unit, number[]>();
     for (const die of this.lookup(name, [KIND.inline])) abstract.set(die.unit, [...(abstract.get(die.unit) ?? []), die.offset]);

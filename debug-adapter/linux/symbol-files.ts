@@ -1,0 +1,275 @@
+/**
+ * Symbol files of the kernel and its modules: finding the ones that belong to what the guest runs, and keeping track of where that is.
+ * A file that does not fit is not used, and says why.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { SymbolFileError, withoutDamage } from '../symbols/byte-source.ts';
+import { type DebugInfo, openDebugInfo, openDebugInfoHere } from '../symbols/dwarf/debug-info.ts';
+import { LoadedSymbols, type Stretch } from '../symbols/loaded.ts';
+import type { KernelModule } from '../symbols/modules.ts';
+import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
+import type { GuestKernel } from './kernel.ts';
+
+/** Where distributions put debug information of installed packages. */
+const SYSTEM_FOLDERS = ['/usr/lib/debug'];
+/** Files of a folder that are looked through for modules, at most. */
+const MAX_FILES = 200_000;
+
+const isFile = (file: string): boolean => fs.statSync(file, { throwIfNoEntry: false })?.isFile() ?? false;
+const isFolder = (file: string): boolean => fs.statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
+/** The kernel's own spelling: `-` and `_` mean the same. */
+const moduleName = (file: string): string =>
+  path
+    .basename(file)
+    .replace(/\.ko(\.debug)?$/, '')
+    .replaceAll('-', '_');
+
+export class SymbolFiles {
+  readonly #kernel: GuestKernel;
+  /** Files and folders that the user named. */
+  readonly #named: readonly string[];
+  #loaded: LoadedSymbols[] = [];
+  /** Why the kernel (`''`) and modules by name have no debug information. */
+  readonly problems = new Map<string, string>();
+  readonly #moduleFiles = new Map<string, Map<string, string[]>>();
+  /** Modules that were looked for, by name and base. */
+  readonly #tried = new Set<string>();
+  /** Called when names can be asked for, or a file has come or gone. */
+  onChange: () => void = () => {};
+
+  constructor(kernel: GuestKernel, named: readonly string[] = []) {
+    this.#kernel = kernel;
+    this.#named = named;
+  }
+
+  get all(): readonly LoadedSymbols[] {
+    return this.#loaded;
+  }
+
+  close(): void {
+    for (const l of this.#loaded) l.info.close();
+    this.#loaded = [];
+  }
+
+  // --- queries ------------------------------------------------------------------------------------------------------------
+
+  /** The file that has a guest address, and the address in it. */
+  at(address: bigint): { symbols: LoadedSymbols; address: bigint } | undefined {
+    for (const symbols of this.#loaded) {
+      const own = symbols.toFile(address);
+      if (own !== undefined) return { symbols, address: own };
+    }
+    return undefined;
+  }
+
+  /** Call frame information of the instruction at a guest address. */
+  rules(address: bigint): UnwindRow | undefined {
+    for (const symbols of this.#loaded) {
+      const row = symbols.rules(address);
+      if (row) return row;
+    }
+    return undefined;
+  }
+
+  /** Where a breakpoint on a function goes: every copy of it, inlined ones too; undefined: no debug information knows it. */
+  functionAddresses(name: string, module?: string): bigint[] | undefined {
+    const out = this.#loaded
+      .filter((l) => l.placed && (module === undefined || l.module === module))
+      .flatMap((l) => withoutDamage(() => l.info.functionEntries(name).flatMap((e) => l.toGuest(e.body)), []));
+    return out.length ? out : undefined;
+  }
+
+  // --- finding ------------------------------------------------------------------------------------------------------------
+
+  /**
+   * Opens the kernel's file. `own`: the kernel is this ELF file itself. Files that were named and do not fit are told by `problems`;
+   * never rejects.
+   */
+  async openKernel(own?: string): Promise<void> {
+    const ids = this.#kernel.buildIds;
+    const reasons: string[] = [];
+    for (const file of own ? [own] : this.#kernelCandidates(ids)) {
+      try {
+        const info = await openDebugInfo(file);
+        const id = info.elf.buildId;
+        const fits = own !== undefined || (id !== undefined && ids.has(id));
+        if (!fits || !info.hasDebugInfo) {
+          info.close();
+          reasons.push(
+            !fits
+              ? `${file}: its build-id is ${id ?? 'missing'}, the guest's kernel has ${[...ids].join(' or ') || 'none'}`
+              : `${file}: it has no debug information`,
+          );
+          continue;
+        }
+        const symbols = new LoadedSymbols(info);
+        this.#loaded = [symbols, ...this.#loaded];
+        this.placeKernel();
+        void info.complete.then(() => this.onChange());
+        return;
+      } catch (error) {
+        if (!(error instanceof SymbolFileError)) throw error;
+        reasons.push(error.message);
+      }
+    }
+    this.problems.set('', reasons.join('; ') || 'no file with debug information was found for this kernel');
+  }
+
+  *#kernelCandidates(ids: ReadonlySet<string>): Generator<string> {
+    const { release } = this.#kernel;
+    const seen = new Set<string>();
+    for (const named of [...this.#named, ...SYSTEM_FOLDERS]) {
+      const files = isFolder(named)
+        ? [
+            ...[...ids].map((id) => path.join(named, '.build-id', id.slice(0, 2), `${id.slice(2)}.debug`)),
+            ...[...ids].map((id) => path.join(named, id, 'debuginfo')),
+            path.join(named, 'vmlinux'),
+            ...(release
+              ? ['', 'boot', 'usr/lib/debug/boot', `lib/modules/${release}`, `usr/lib/debug/lib/modules/${release}`].flatMap(
+                  (folder) => [path.join(named, folder, `vmlinux-${release}`), path.join(named, folder, 'vmlinux')],
+                )
+              : []),
+          ]
+        : /\.ko(\.debug)?$/.test(named)
+          ? []
+          : [named];
+      for (const file of files) {
+        if (seen.has(file) || (isFolder(named) && !isFile(file))) continue;
+        seen.add(file);
+        yield file;
+      }
+    }
+  }
+
+  /** The kernel has been found, or has moved to where it runs: call again whenever that may be. */
+  placeKernel(): void {
+    const symbols = this.#loaded.find((l) => l.module === undefined);
+    if (!symbols) return;
+    const { layout, origin, relocatable } = symbols.info.elf;
+    const to = layout.reduce((most, l) => Math.max(most, l.to), 0);
+    const { image, physicalBase } = this.#kernel;
+    // Until the MMU is on, code runs where the image lies; later such an address is user space's.
+    const address = image?.base ?? (physicalBase === undefined ? origin : BigInt(physicalBase));
+    symbols.stretches = relocatable ? [] : [{ from: 0, to, address }];
+  }
+
+  /** The list of modules has changed. True when a file has come or gone. */
+  update(modules: readonly KernelModule[]): boolean {
+    const keys = new Set(modules.map((m) => `${m.name}@${m.base}`));
+    const gone = this.#loaded.filter((l) => l.module !== undefined && !modules.some((m) => m.name === l.module));
+    for (const l of gone) l.info.close();
+    this.#loaded = this.#loaded.filter((l) => !gone.includes(l));
+    for (const key of this.#tried) if (!keys.has(key)) this.#tried.delete(key);
+    let changed = gone.length > 0;
+    for (const m of modules) {
+      const known = this.#loaded.find((l) => l.module === m.name);
+      if (known) {
+        known.stretches = stretchesOf(known.info, m);
+        continue;
+      }
+      const key = `${m.name}@${m.base}`;
+      if (this.#tried.has(key)) continue;
+      this.#tried.add(key);
+      changed = this.#openModule(m) || changed;
+    }
+    return changed;
+  }
+
+  #openModule(module: KernelModule): boolean {
+    const reasons: string[] = [];
+    for (const file of this.#moduleCandidates(module.name)) {
+      try {
+        const info = openDebugInfoHere(file);
+        const stretches = info.hasDebugInfo ? stretchesOf(info, module) : [];
+        if (!stretches.length) {
+          info.close();
+          reasons.push(
+            `${file}: ${info.hasDebugInfo ? 'its symbols are not those of the loaded module' : 'it has no debug information'}`,
+          );
+          continue;
+        }
+        const symbols = new LoadedSymbols(info, module.name);
+        symbols.stretches = stretches;
+        this.#loaded.push(symbols);
+        this.problems.delete(module.name);
+        return true;
+      } catch (error) {
+        if (!(error instanceof SymbolFileError)) throw error;
+        reasons.push(error.message);
+      }
+    }
+    this.problems.set(module.name, reasons.join('; ') || 'no file with debug information was found for this module');
+    return false;
+  }
+
+  *#moduleCandidates(name: string): Generator<string> {
+    for (const named of [...this.#named, ...SYSTEM_FOLDERS])
+      if (!isFolder(named)) {
+        if (moduleName(named) === name && /\.ko(\.debug)?$/.test(named)) yield named;
+      } else yield* this.#modulesUnder(named).get(name) ?? [];
+  }
+
+  /** Module files of a folder by module name: of this release where the folder tells releases apart. */
+  #modulesUnder(folder: string): Map<string, string[]> {
+    const known = this.#moduleFiles.get(folder);
+    if (known) return known;
+    const found = new Map<string, string[]>();
+    this.#moduleFiles.set(folder, found);
+    const { release } = this.#kernel;
+    const releases = ['lib/modules', 'usr/lib/debug/lib/modules', 'usr/lib/modules'].map((f) => path.join(folder, f));
+    const roots = releases.some(isFolder) ? releases.map((f) => path.join(f, release ?? '')).filter(isFolder) : [folder];
+    let left = MAX_FILES;
+    const walk = (at: string): void => {
+      let entries: fs.Dirent[];
+      try {
+        entries = fs.readdirSync(at, { withFileTypes: true });
+      } catch {
+        return; // What cannot be read has no modules for us.
+      }
+      for (const e of entries) {
+        if (left-- <= 0) return;
+        const file = path.join(at, e.name);
+        if (e.isDirectory()) walk(file);
+        else if (/\.ko(\.debug)?$/.test(e.name)) found.set(moduleName(e.name), [...(found.get(moduleName(e.name)) ?? []), file]);
+      }
+    };
+    for (const root of roots) walk(root);
+    return found;
+  }
+}
+
+/**
+ * Where the sections of a module's file are in the guest: each symbol that the guest names tells the distance of its section. Empty when
+ * the names are others, or symbols of one section are at different distances: the file is of another build.
+ */
+function stretchesOf(info: DebugInfo, module: KernelModule): Stretch[] {
+  const { symbols, layout } = info.elf;
+  const guest = new Map<string, bigint[]>();
+  for (const s of module.symbols) guest.set(s.name, [...(guest.get(s.name) ?? []), s.address]);
+  const distances = new Map<number, Map<bigint, number>>();
+  let named = 0;
+  for (let i = 0; i < symbols.places.length; i++) {
+    const at = guest.get(symbols.name(i));
+    // A name that the guest has twice tells nothing.
+    if (at?.length !== 1) continue;
+    named++;
+    const section = layout.find((l) => symbols.places[i] >= l.from && symbols.places[i] < l.to);
+    if (!section) continue;
+    const counts = distances.get(section.index) ?? new Map<bigint, number>();
+    const distance = at[0] - BigInt(symbols.places[i]);
+    counts.set(distance, (counts.get(distance) ?? 0) + 1);
+    distances.set(section.index, counts);
+  }
+  if (named < module.symbols.length / 2) return [];
+  const out: Stretch[] = [];
+  for (const { index, from, to } of layout) {
+    const counts = [...(distances.get(index) ?? [])].sort(([, a], [, b]) => b - a);
+    if (!counts.length) continue;
+    const total = counts.reduce((sum, [, n]) => sum + n, 0);
+    const [distance, agreeing] = counts[0];
+    if (agreeing * 10 < total * 9) return [];
+    out.push({ from, to, address: distance + BigInt(from) });
+  }
+  return out;
+}
