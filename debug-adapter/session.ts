@@ -7,6 +7,7 @@ import { DebugSession, Event, OutputEvent, Response } from '@vscode/debugadapter
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import {
   ConfigError,
+  createMachine,
   type Exit,
   type HypercallInfo,
   type Machine,
@@ -19,7 +20,7 @@ import type { DiskFiles } from './disks.ts';
 import { evaluate } from './expression/evaluate.ts';
 import { ExpressionError } from './expression/parse.ts';
 import { stackOf } from './linux/callers.ts';
-import type { GuestKernel } from './linux/kernel.ts';
+import { GuestKernel } from './linux/kernel.ts';
 import type { Frame } from './linux/unwind.ts';
 import { Listings } from './listing.ts';
 import type { CustomEvents, LaunchArguments } from './protocol.ts';
@@ -224,7 +225,7 @@ export class Session extends DebugSession {
   adopt(debuggee: Debuggee): void {
     this.#debuggee = debuggee;
     const { machine, kernel, args } = debuggee;
-    if (args.consoleLog) this.#consoleLog = fs.openSync(args.consoleLog, 'w');
+    if (args.consoleLog) this.#consoleLog ??= fs.openSync(args.consoleLog, 'w');
     machine.onConsole = (bytes) => this.#onConsole(bytes);
     machine.subscribe((event) => {
       if (event.kind === 'hypercall') this.#record(event);
@@ -419,12 +420,30 @@ export class Session extends DebugSession {
   #ended(exit: Exit): void {
     const { machine } = this.debuggee;
     this.flushConsole();
+    if (exit.kind === 'reset') {
+      this.#restart();
+      return;
+    }
     this.endProgress();
-    const what = exit.kind === 'reset' ? 'The guest asked for a reset' : 'The guest powered off';
-    this.say(`${what} after ${machine.instructions} instructions.`);
+    this.say(`The guest powered off after ${machine.instructions} instructions.`);
     this.#sendState(false);
     this.sendEvent(new Event('exited', { exitCode: 0 }));
     this.sendEvent(new Event('terminated'));
+  }
+
+  /** The guest has reset: the same machine from power-on, with what was on its disks, and everything that the user has set. */
+  #restart(): void {
+    const { machine: old, config, disks, ...rest } = this.debuggee;
+    this.say(`The guest resets after ${old.instructions} instructions.`);
+    config.disks = disks.carry(old);
+    const machine = createMachine(config);
+    const kernel = new GuestKernel(machine, config.kernel, config.kernelName);
+    this.forget();
+    this.codeBreakpoints.leave();
+    this.adopt({ ...rest, machine, kernel, config, disks });
+    this.resolveBreakpoints();
+    this.#sendState(true);
+    this.runner.start({ kind: 'continue' }, undefined);
   }
 
   #failed(error: unknown): void {

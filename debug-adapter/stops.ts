@@ -303,6 +303,13 @@ export class CodeBreakpoints {
     return this.list.filter((b) => b.addresses.includes(pc));
   }
 
+  /** The machine is no more, and with it every address of a name: they are looked up again in the next one. */
+  leave(): void {
+    this.internal.clear();
+    this.#placed.clear();
+    for (const b of this.list) if (b.origin !== 'instruction') b.addresses = [];
+  }
+
   /** Makes the machine's breakpoints what they should be. */
   place(machine: Machine): void {
     const wanted = new Set([...this.internal, ...this.list.flatMap((b) => b.addresses)]);
