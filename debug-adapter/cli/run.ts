@@ -73,8 +73,8 @@ const STATUS = { 'power-off': 0, console: 0, crash: 3, 'reset-loop': 3, limit: 4
 /** Consecutive guest resets without a power-off that count as a reset loop. */
 const RESET_LIMIT = 3;
 
-/** Instructions a crashed guest gets to finish its last words on the console. */
-const AFTER_CRASH = 20_000_000;
+/** Instructions a crashed guest gets to finish its last words on the console, or to start its crash kernel. */
+const AFTER_CRASH = 200_000_000;
 
 export async function runCommand(args: string[]): Promise<number> {
   const v = options('run', args, {
@@ -149,10 +149,24 @@ export async function runCommand(args: string[]): Promise<number> {
     };
     for (const address of asked) machine.setBreakpoint(address);
     const codes = new Set(specs.flatMap((s) => (s.kind === 'hypercall' ? [s.code] : [])));
+    /** A crash that the guest has reported: it is given up at `until`, unless it starts another kernel (kdump). */
+    let crash: { vp: number; until: number } | undefined;
+    machine.subscribe((event) => {
+      if (!crash || event.kind !== 'vp-register' || event.name !== 'HvRegisterGuestOsId' || event.access !== 'write') return;
+      crash.until = Number.POSITIVE_INFINITY;
+      say('hyperstep: another kernel has started after the crash');
+    });
+    const spins = (): boolean => {
+      if (!crash || machine.instructions < crash.until) return false;
+      // Between two kernels the MMU is off (SCTLR_EL1.M): the next one is being unpacked and checked.
+      if (((machine.readRegister(crash.vp, 'SCTLR_EL1') ?? 1n) & 1n) === 1n) return true;
+      crash.until = machine.instructions + AFTER_CRASH;
+      return false;
+    };
     const conditions = {
       hypercall: codes.size ? (call: HypercallInfo) => call.phase === 'entry' && codes.has(call.code) : undefined,
       console: until === undefined ? undefined : matcher(until),
-      enough: () => interrupted,
+      enough: () => interrupted || spins(),
       maxInstructions: maxInstructions === undefined ? undefined : maxInstructions - total.instructions,
     };
     let reset = false;
@@ -163,13 +177,13 @@ export async function runCommand(args: string[]): Promise<number> {
           end = 'console';
           break;
         case 'enough':
-          end = 'interrupted';
+          end = interrupted ? 'interrupted' : 'crash';
           break;
         case 'limit':
           end = 'limit';
           break;
         case 'power-off':
-          end = 'power-off';
+          end = crash ? 'crash' : 'power-off';
           break;
         case 'halted':
           say('hyperstep: the guest waits, and nothing will ever wake it');
@@ -178,16 +192,15 @@ export async function runCommand(args: string[]): Promise<number> {
         case 'reset':
           reset = true;
           resets++;
-          if (resets >= RESET_LIMIT) end = 'reset-loop';
+          if (crash) end = 'crash';
+          else if (resets >= RESET_LIMIT) end = 'reset-loop';
           else say(`hyperstep: the guest resets (${resets})`);
           // Disks are not new machines.
           config.disks = disks.carry(machine);
           break;
         case 'crash':
           for (const line of describeStop(machine, kernel, exit)) say(line);
-          // A kernel that does not reset after a panic spins for ever: what it still prints, and then it is the end.
-          await guest.run({ maxInstructions: machine.instructions + AFTER_CRASH });
-          end = 'crash';
+          crash = { vp: exit.vp, until: machine.instructions + AFTER_CRASH };
           break;
         case 'breakpoint':
           if (exit.pc === moduleLoad) {
