@@ -65,6 +65,13 @@ export function displayProblem({ width, height }: DisplayConfig): string | undef
 export const vramMegabytes = ({ width, height }: DisplayConfig): number =>
   Math.max(8, Math.ceil((width * height * 4) / (1 << 20)));
 
+/**
+ * How a guest can find out that it runs on Hyper-V: the hypervisor id in ACPI's FADT (which a guest that is started by device tree
+ * does not get), and the SMCCC vendor hypervisor UID, which only newer hosts answer.
+ */
+export const DISCOVERY = ['acpi', 'smccc'] as const;
+export type Discovery = (typeof DISCOVERY)[number];
+
 /** What a machine is made from. Everything that changes what the guest sees is here, and nothing else is. */
 export interface MachineConfig {
   /** Guest RAM in MiB: 64..3072. */
@@ -89,6 +96,8 @@ export interface MachineConfig {
   disks?: readonly DiskConfig[];
   /** None: no network card is offered. */
   network?: NetworkConfig;
+  /** How the host can be found. Left out: in every way. */
+  discovery?: readonly Discovery[];
   /** Newest VMBus version that the host speaks, such as `5.2`. Left out: the newest there is. */
   vmbusVersion?: string;
   /** Network and disks are signalled by bits in monitor pages, which the host looks at every 100 us, not by hypercalls. */

@@ -8,6 +8,7 @@ import { type BootInfo, EFI_RUNTIME_CALL, EfiRuntime, prepareBoot } from './boot
 import {
   ConfigError,
   DEFAULTS,
+  DISCOVERY,
   type DiskConfig,
   type DisplayConfig,
   displayProblem,
@@ -231,6 +232,7 @@ class HyperVMachine implements Machine {
       id: VENDOR_HYP_UID,
       name: 'VENDOR_HYP_UID',
       call: ({ registers }) => {
+        if (!(config.discovery ?? DISCOVERY).includes('smccc')) return NOT_SUPPORTED;
         for (let n = 1; n < 4; n++) registers.setX(n, HYPERV_UID[n]);
         return HYPERV_UID[0];
       },

@@ -5,7 +5,7 @@
  * Memory from below: free, kernel, initrd, free; at the top the firmware's block.
  */
 import { alignUp, hex } from '../base/bits.ts';
-import { ConfigError, type MachineConfig } from '../config.ts';
+import { ConfigError, DISCOVERY, type MachineConfig } from '../config.ts';
 import type { Ram } from '../memory/ram.ts';
 import { prepareBareBoot } from './bare.ts';
 import type { PsciConduit } from './acpi/fadt.ts';
@@ -46,7 +46,7 @@ const SECURE_BOOT_DISABLED = 2;
 
 /** Fills RAM. Throws `ConfigError` when a file is not what it should be or does not fit. */
 export function prepareBoot(
-  config: Program & Partial<Pick<MachineConfig, 'boot' | 'load'>>,
+  config: Program & Partial<Pick<MachineConfig, 'boot' | 'load' | 'discovery'>>,
   ram: Ram,
   options: BootOptions = {},
 ): BootInfo {
@@ -99,7 +99,12 @@ export function prepareBoot(
     uses.push({ gpa: end, size, type: MEMORY.loaderData });
   }
 
-  const tables = acpiTables(acpi, { vpCount: config.cpus, seed: config.seed, psciConduit: conduit });
+  const tables = acpiTables(acpi, {
+    vpCount: config.cpus,
+    seed: config.seed,
+    psciConduit: conduit,
+    hyperv: (config.discovery ?? DISCOVERY).includes('acpi'),
+  });
   for (const t of tables) put(`ACPI ${t.name}`, t.gpa, t.data);
   const efi = efiTables({ codeGpa: code, dataGpa: data, rsdp: tables[0].gpa, seed: config.seed, conduit });
   for (const t of efi) put(t.name, t.gpa, t.data);

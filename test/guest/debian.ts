@@ -22,6 +22,10 @@ export async function debianConfig(
 /** Lines that no healthy guest prints. */
 export const TROUBLE = /\bBUG\b|WARNING:|Call trace|Kernel panic|Oops|[Ss]oft lockup|rcu: INFO|blocked for more|Internal error/;
 
+/** How many of heartbeat, shutdown, time synchronisation and keyboard, which every kernel has drivers for, are bound. */
+export const bound = (console: string): number =>
+  [...console.matchAll(/class \{(57164f39|0e0b6031|9527e630|f912ad6d)-\S+ state 3 driver (hv_utils|hyperv_keyboard)/g)].length;
+
 /** A machine that collects its console. */
 export class Recorded {
   readonly machine: Machine;

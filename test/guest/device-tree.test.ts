@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { debianConfig, Recorded } from './debian.ts';
+import { bound, debianConfig, Recorded } from './debian.ts';
 
 for (const suite of ['own', 'trixie', 'sid'])
   test(`by device tree, the kernel of ${suite} reaches its init without ACPI, with its devices and both VPs`, async () => {
@@ -17,5 +17,22 @@ for (const suite of ['own', 'trixie', 'sid'])
       assert.match(guest.console, line);
     assert.doesNotMatch(guest.console, /\bBUG\b|WARNING:|Call trace:|Kernel panic|ACPI: RSDP/);
     // Linux finds Hyper-V without ACPI from 7.x on, by the SMCCC UID, and VMBus by its node.
-    if (suite === 'sid') assert.equal([...guest.console.matchAll(/^VMBUS: .* driver (hv_utils|hyperv_keyboard)/gm)].length, 4);
+    if (suite === 'sid') assert.equal(bound(guest.console), 4);
+  });
+
+for (const [suite, boot, discovery, found] of [
+  ['own', 'hyperv', ['acpi'], true],
+  ['own', 'hyperv', ['smccc'], false],
+  ['sid', 'hyperv', ['acpi'], true],
+  ['sid', 'hyperv', ['smccc'], true],
+  ['sid', 'hyperv', [], false],
+  ['sid', 'device-tree', ['smccc'], true],
+  ['sid', 'device-tree', ['acpi'], false],
+] as const)
+  test(`${suite}, ${boot}: a host that shows itself by ${discovery.join() || 'nothing'} is ${found ? 'found' : 'not taken for Hyper-V'}`, async () => {
+    const guest = new Recorded(await debianConfig(suite, { boot, discovery }));
+    assert.deepEqual(guest.finish(), { kind: 'power-off' }, guest.console.slice(-2000));
+    assert.equal(bound(guest.console), found ? 4 : 0);
+    assert.equal(/Hyper-V: (privilege flags|PV features|Host Build)/.test(guest.console), found);
+    assert.doesNotMatch(guest.console, /\bBUG\b|WARNING:|Call trace:|Kernel panic/);
   });

@@ -38,12 +38,13 @@ const PSCI_USE_HVC = 2;
 /** Real Hyper-V says SMC; other hosts of the same interface say HVC (reference §7.3). */
 export type PsciConduit = 'smc' | 'hvc';
 
-export function fadt(dsdt: number, conduit: PsciConduit): Uint8Array {
+/** `hyperv`: whether the table says that this is a Hyper-V guest. */
+export function fadt(dsdt: number, conduit: PsciConduit, hyperv: boolean): Uint8Array {
   return table({ signature: 'FACP', revision: 6 }, Fadt, {
     flags: PWR_BUTTON | SLP_BUTTON | HW_REDUCED_ACPI,
     armBootArch: PSCI_COMPLIANT | (conduit === 'hvc' ? PSCI_USE_HVC : 0),
     minorRevision: 3,
     xDsdt: BigInt(dsdt),
-    hypervisorId: 'MsHyperV', // what Linux and FreeBSD look for (reference §1)
+    hypervisorId: hyperv ? 'MsHyperV' : '', // what Linux and FreeBSD look for (reference §1)
   });
 }

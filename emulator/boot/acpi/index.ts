@@ -14,6 +14,8 @@ export interface AcpiOptions {
   vpCount: number;
   seed: number;
   psciConduit: PsciConduit;
+  /** The tables say that this is a Hyper-V guest. */
+  hyperv: boolean;
 }
 
 export interface AcpiTable {
@@ -35,9 +37,14 @@ export function acpiTables(gpa: number, options: AcpiOptions): AcpiTable[] {
     return here;
   };
   const definitions = place(dsdt(options.vpCount));
-  const listed = [fadt(definitions, options.psciConduit), madt(options.vpCount), gtdt(), spcr(), dbg2(), oem0(options.seed)].map(
-    place,
-  );
+  const listed = [
+    fadt(definitions, options.psciConduit, options.hyperv),
+    madt(options.vpCount),
+    gtdt(),
+    spcr(),
+    dbg2(),
+    oem0(options.seed),
+  ].map(place);
   const root = place(xsdt(listed));
   return [{ name: 'RSDP', gpa, data: rsdp(root) }, ...out];
 }
