@@ -54,19 +54,17 @@ function privateApt(suite) {
     if (suite === ownSuite()) throw error;
     update('trusted=yes');
   }
-  const depends = (name, kind = 'Depends') =>
-    [...run('apt-cache', [...options, 'depends', name]).matchAll(new RegExp(`^ *${kind}: (\\S+)$`, 'gm'))].map((m) => m[1]);
+  const depends = (names, kind = 'Depends') =>
+    [...run('apt-cache', [...options, 'depends', ...names]).matchAll(new RegExp(`^ *${kind}: (\\S+)$`, 'gm'))].map((m) => m[1]);
   return {
-    depends,
+    depends: (name) => depends([name]),
     /** The packages and all libraries they need. */
     withLibraries: (names) => {
-      const all = new Set();
-      const add = (name) => {
-        if (all.has(name)) return;
-        all.add(name);
-        for (const lib of depends(name, '(?:Pre)?Depends')) if (lib.startsWith('lib')) add(lib);
-      };
-      names.forEach(add);
+      const all = new Set(names);
+      for (let next = names; next.length; ) {
+        next = depends(next, '(?:Pre)?Depends').filter((lib) => /^z?lib/.test(lib) && !all.has(lib));
+        for (const lib of next) all.add(lib);
+      }
       return [...all];
     },
     download: (names, into) => {
@@ -183,11 +181,15 @@ export function debianPackage(name) {
 /** Entries of an initramfs: a program of a Debian package at `to`, with the shared libraries it needs where it looks for them. */
 export function debianProgram(packageName, program, to) {
   const tree = debianPackage(packageName);
-  const find = (name) => walk(tree).find((f) => path.basename(f) === name && !fs.lstatSync(f).isSymbolicLink());
+  // Not its start script in /etc/init.d.
+  const find = (name) =>
+    walk(tree).find((f) => /\/s?bin\/[^/]+$/.test(f) && path.basename(f) === name && !fs.lstatSync(f).isSymbolicLink());
   const entries = new Map();
   const needs = (file) => {
     // Names in the ELF file's string table: those that are libraries of these packages are what it needs, or might.
-    for (const [name] of fs.readFileSync(file, 'latin1').matchAll(/(?<=\0)(?:lib[\w+-]+|ld-linux-aarch64)\.so\.\d+(?=\0)/g)) {
+    for (const [name] of fs
+      .readFileSync(file, 'latin1')
+      .matchAll(/(?<=\0)(?:lib[\w+-]+|ld-linux-aarch64)\.so(?:\.\d+)+(?=\0)/g)) {
       const real = walk(tree).find((f) => path.basename(f) === name);
       if (!real || entries.has(`lib/${name}`)) continue;
       entries.set(`lib/${name}`, { path: `lib/${name}`, mode: 0o755, data: fs.readFileSync(fs.realpathSync(real)) });
