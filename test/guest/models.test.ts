@@ -51,3 +51,33 @@ test('perf counts instructions and cycles of a process to the instruction, and s
     assert.deepEqual(results, { CYCLES: [1, 1, 1], INSTRUCTIONS: [1, 1, 1], SAMPLES: [20, 20] }, console.slice(-2000));
   }
 });
+
+test('a process of a guest lands in memory of PROT_BTI where it may, and gets SIGILL elsewhere', async () => {
+  const ALL = [1, 1, 1, 1, 1, 1];
+  // Landings: bti, bti c, bti j, bti jc, paciasp, nop. 11: SIGILL, ILL_ILLOPC, at the landing.
+  const { results, console } = await runProgram('bti');
+  assert.deepEqual(
+    results,
+    {
+      PROTECT: [0],
+      BLR: [11, 1, 11, 1, 1, 11],
+      BR: [11, 11, 1, 1, 11, 11],
+      'BR-VENEER': [11, 1, 1, 1, 1, 11],
+      'BR-FROM-OUTSIDE': [11, 1, 1, 1, 1, 11],
+      'BR-TO-OUTSIDE': ALL,
+      MANY: [200_000],
+    },
+    console.slice(-2000),
+  );
+  assert.match(console, /detected: Branch Target Identification/);
+  const without = await runProgram('bti', { cpu: 'neoverse-n1' });
+  assert.deepEqual(without.results, {
+    PROTECT: [22],
+    BLR: ALL,
+    BR: ALL,
+    'BR-VENEER': ALL,
+    'BR-FROM-OUTSIDE': ALL,
+    'BR-TO-OUTSIDE': ALL,
+    MANY: [200_000],
+  });
+});

@@ -3,7 +3,7 @@
 # gcc-aarch64-linux-gnu.
 set -eu
 cd "$(dirname "$0")"
-for program in debug perf; do
+for program in bti debug perf; do
   ${CC:-aarch64-linux-gnu-gcc} -std=gnu11 -O1 -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables \
     -fno-unwind-tables -mgeneral-regs-only -mno-outline-atomics -march=armv8-a -Wall -Wextra -Werror -nostdlib -static -no-pie \
     -Wl,--build-id=none -Wl,-z,max-page-size=65536 -Wl,-z,noexecstack -s -o "$program.elf" "$program.c"
