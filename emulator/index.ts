@@ -185,6 +185,8 @@ export interface Screen {
 /** The machine. All addresses and register values are bigints; GPAs are numbers. */
 export interface Machine {
   readonly vpCount: number;
+  /** The VP that runs, or ran last: whose doing an event of the trace is. */
+  readonly activeVp: number;
   readonly instructions: number;
   /** Virtual nanoseconds since power-on. */
   readonly now: number;

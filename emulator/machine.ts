@@ -109,6 +109,7 @@ class HyperVMachine implements Machine {
   readonly boot: BootInfo;
   readonly vpCount: number;
   onConsole: (bytes: Uint8Array) => void = () => {};
+  activeVp = 0;
   onNetwork: (request: NetworkRequest) => void = () => {};
 
   readonly #trace = new Trace();
@@ -353,6 +354,7 @@ class HyperVMachine implements Machine {
       );
       const before = clock.state.instructions;
       const resume = this.#resuming.has(vp);
+      this.activeVp = vp;
       const out = this.#cpu.run(vp, budget, { resume });
       // What a hypercall reads of the VP's run time is what it was before the call, however the run was cut.
       const reached = clock.state.instructions;

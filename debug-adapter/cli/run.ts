@@ -3,6 +3,7 @@ import { type Exit, type HypercallInfo, type TraceEvent, hypercallNames } from '
 import { describeStop, describeTraceEvent } from '../describe.ts';
 import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks } from './guest.ts';
 import { png } from '../screen.ts';
+import { openTraceFile } from '../trace-file.ts';
 import { UsageError, integer, options } from './usage.ts';
 
 export const RUN_HELP = `Usage: hyperstep run --kernel FILE [OPTIONS]
@@ -18,7 +19,9 @@ ${MACHINE_HELP}
   --screenshot FILE        at the end write what the guest's display shows to a PNG file
   --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls, engine } as JSON
   --trace KIND,...         print events of these kinds (hypercalls, vp-registers, smccc, vmbus, synic, interrupts, mmio,
-                           undefined, services, guest, or all)
+                           undefined, services, frames, guest; messages, signals, packets, psci, timers, faults; or all)
+  --trace-file FILE        write those events to FILE instead (all of them without --trace): a name that ends in .json gets the
+                           format of Chrome's and Perfetto's timeline viewers, any other JSON lines
 
 Exit status: 0 the guest powered off, or --until-console was seen; 1 a failure of hyperstep; 2 bad usage; 3 the guest
 crashed or keeps resetting; 4 --max-instructions was reached, or the guest waits for ever; 130 it was interrupted (the
@@ -36,7 +39,15 @@ const TRACE: Record<string, readonly TraceEvent['kind'][]> = {
   mmio: ['mmio'],
   undefined: ['undefined'],
   services: ['service'],
+  frames: ['frame'],
   guest: ['guest', 'crash'],
+  // Parts of the above, by what they are for.
+  messages: ['vmbus-message', 'synic'],
+  signals: ['vmbus-channel'],
+  packets: ['vmbus-packet'],
+  psci: ['smccc'],
+  timers: ['synic', 'interrupt'],
+  faults: ['undefined', 'guest', 'crash'],
 };
 
 type Spec =
@@ -85,6 +96,7 @@ export async function runCommand(args: string[]): Promise<number> {
     report: { type: 'string' },
     screenshot: { type: 'string' },
     trace: { type: 'string' },
+    'trace-file': { type: 'string' },
   });
   const say = (text: string): void => {
     process.stderr.write(`${text}\n`);
@@ -100,9 +112,12 @@ export async function runCommand(args: string[]): Promise<number> {
       throw new UsageError(`--trace ${word}: expected ${Object.keys(TRACE).join(', ')} or all`);
     for (const k of word === 'all' ? Object.values(TRACE).flat() : TRACE[word]) kinds.add(k);
   }
+  const traceFile = v['trace-file'];
+  if (traceFile !== undefined && !v.trace) for (const k of Object.values(TRACE).flat()) kinds.add(k);
   const until = v['until-console'];
   if (until === '') throw new UsageError('--until-console needs a text');
-  for (const option of ['report', 'screenshot'] as const) if (v[option] !== undefined) checkWritable(option, v[option]);
+  for (const option of ['report', 'screenshot', 'trace-file'] as const)
+    if (v[option] !== undefined) checkWritable(option, v[option]);
   const disks = await openDisks(v);
   const config = await machineConfig(v, disks);
 
@@ -115,6 +130,15 @@ export async function runCommand(args: string[]): Promise<number> {
   let guest: Guest | undefined;
   let total = { instructions: 0, hostSeconds: 0, console: 0 };
   const hypercalls = new Map<string, number>();
+  const current = (): Guest => guest as Guest;
+  const trace =
+    traceFile === undefined
+      ? undefined
+      : openTraceFile(
+          traceFile,
+          () => current().machine,
+          () => current().kernel.symbols,
+        );
   for (let resets = 0; end === undefined; ) {
     guest = await Guest.create(config);
     const { machine, kernel } = guest;
@@ -123,7 +147,9 @@ export async function runCommand(args: string[]): Promise<number> {
     };
     if (kinds.size)
       machine.subscribe((event) => {
-        if (kinds.has(event.kind)) say(describeTraceEvent(event, machine.now, kernel.symbols, kernel));
+        if (!kinds.has(event.kind)) return;
+        if (trace) trace.write(event);
+        else say(describeTraceEvent(event, machine.now, kernel.symbols, kernel));
       });
     const pending = new Set(specs.flatMap((s) => (s.kind === 'symbol' ? [s.name] : [])));
     const asked = new Set(specs.flatMap((s) => (s.kind === 'address' ? [s.address] : [])));
@@ -222,6 +248,7 @@ export async function runCommand(args: string[]): Promise<number> {
     };
     for (const [name, n] of guest.hypercalls) hypercalls.set(name, (hypercalls.get(name) ?? 0) + n);
   }
+  trace?.close();
   const stateHash = (guest as Guest).machine.stateHash();
   for (const line of disks.save((guest as Guest).machine)) say(`hyperstep: ${line}`);
   disks.close();

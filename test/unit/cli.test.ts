@@ -195,6 +195,44 @@ test('run: stops print what is there and go on', () => {
   assert.match(r.err, /--break symbol:nobody was never placed/);
 });
 
+test('run: the trace as a file, of lines and for timeline viewers', () => {
+  const trace = (name: string, ...more: string[]): string => {
+    const at = path.join(TMP, name);
+    const r = hyperstep('run', '--kernel', EMBEDDED, '--memory', '64', '--trace-file', at, ...more);
+    assert.equal(r.status, 0, r.err);
+    assert.doesNotMatch(r.err, / hypercall VP 0/, 'the events go to the file alone');
+    return fs.readFileSync(at, 'utf8');
+  };
+  const lines = trace('trace.jsonl', '--trace', 'hypercalls,messages')
+    .trim()
+    .split('\n')
+    .map((l) => JSON.parse(l));
+  assert.deepEqual([...new Set(lines.map((l) => l.kind))].sort(), ['hypercall', 'synic', 'vmbus-message']);
+  const contact = lines.find((l) => l.kind === 'hypercall' && l.name === 'HvCallPostMessage');
+  assert.equal(contact.vp, 0);
+  assert.match(contact.pc, /^0x2[0-9a-f]{5}$/);
+  assert.equal(contact.input.ConnectionId, 4);
+  assert.ok(
+    lines.every((l, i) => i === 0 || l.time >= lines[i - 1].time),
+    'in order of virtual time',
+  );
+
+  const viewer = JSON.parse(trace('trace.json'));
+  const events = viewer.traceEvents as {
+    ph: string;
+    name: string;
+    tid: number;
+    ts: number;
+    cat?: string;
+    args: { name?: string };
+  }[];
+  const tracks = new Map(events.filter((e) => e.name === 'thread_name').map((e) => [e.tid, e.args.name]));
+  assert.ok(events.every((e) => e.ph === 'M' || tracks.has(e.tid)));
+  const call = events.find((e) => e.name === 'HvCallPostMessage');
+  assert.equal(call && tracks.get(call.tid), 'VP 0');
+  assert.ok(events.some((e) => e.cat === 'mmio' && tracks.get(e.tid) === 'COM1'));
+});
+
 test('run: 3 when the guest reports a crash, 4 at a limit, 0 when the text was seen', () => {
   const crash = hyperstep('run', '--kernel', EMBEDDED, '--memory', '64', '--append', 'panic');
   assert.equal(crash.status, 3, crash.err);
