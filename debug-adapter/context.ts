@@ -1,11 +1,16 @@
 /** What names, registers and addresses mean in an expression at a frame of a VP. */
-import { hex } from '../emulator/base/bits.ts';
 import type { Machine, RegisterInfo } from '../emulator/index.ts';
 import { valueText } from './describe.ts';
 import type { Target, Value } from './expression/evaluate.ts';
+import { stackOf } from './linux/callers.ts';
 import type { GuestKernel } from './linux/kernel.ts';
+import { frameVariables, typesOf } from './linux/types.ts';
 import type { Frame } from './linux/unwind.ts';
-import type { Symbolizer } from './symbols/symbolizer.ts';
+import { readU64 } from './symbols/memory.ts';
+import { textOf, type View } from './types/format.ts';
+import type { FrameState } from './types/frame.ts';
+
+export { addressText } from './types/format.ts';
 
 /** Prefix of Hyper-V VP registers in expressions. */
 export const HV = 'hv.';
@@ -34,10 +39,94 @@ export function frameRegister(frame: Frame, name: string): bigint | undefined {
 
 const perFrame = (name: string): boolean => /^(x\d+|sp|pc|pstate)$/.test(name);
 
-/** `frame` left out or the innermost one: the VP's own registers, which may be written. */
-export function machineContext(kernel: GuestKernel, vp: number, frame?: Frame): Target {
-  const { machine, symbols } = kernel;
+/** PSTATE.M[3:2] is the exception level (Arm ARM C5.2.18). */
+const exceptionLevel = (pstate: bigint): bigint => (pstate >> 2n) & 3n;
+const isKernelAddress = (address: bigint): boolean => address >> 55n === 0x1ffn;
+
+/**
+ * Address of the struct task_struct that runs: SP_EL0 in the kernel (arch/arm64/include/asm/current.h); while user space runs,
+ * and on the first instructions after it, what the kernel will put there: the per-CPU variable __entry_task.
+ */
+function currentTask(kernel: GuestKernel, vp: number): bigint | undefined {
+  const { machine } = kernel;
+  if (!kernel.image) return undefined;
+  const task = machine.readRegister(vp, 'SP_EL0') ?? 0n;
+  if (exceptionLevel(machine.readRegister(vp, 'pstate') ?? 0n) !== 0n && isKernelAddress(task)) return task;
+  const entry = typesOf(kernel, vp).variable('__entry_task');
+  const offset = perCpuOffset(kernel, vp);
+  return entry && offset !== undefined ? readU64(kernel.reader(vp), BigInt.asUintN(64, entry.address + offset)) : undefined;
+}
+
+/** What a VP adds to addresses in the per-CPU area: TPIDR_EL1 (arch/arm64/include/asm/percpu.h). */
+function perCpuOffset(kernel: GuestKernel, vp: number): bigint | undefined {
+  const { machine } = kernel;
+  if (vp < 0 || vp >= machine.vpCount || !kernel.image || machine.vpState(vp) === 'off') return undefined;
+  return machine.readRegister(vp, 'TPIDR_EL1');
+}
+
+/** DWARF numbers of registers (DWARF for the Arm 64-bit Architecture, 4.1): 0 to 30, 31 is sp, 64 and on are v0 to v31. */
+const dwarfRegister = (number: number): string | undefined =>
+  number <= 30 ? `x${number}` : number === 31 ? 'sp' : number >= 64 && number <= 95 ? `v${number - 64}` : undefined;
+
+/** Which frame an expression is about. */
+export interface FrameChoice {
+  /** The innermost one when it is left out. */
+  frame?: Frame;
+  /** Which of the functions inlined there: 0 the innermost. */
+  depth?: number;
+  /** The frames that it was called from. */
+  callers?: readonly Frame[];
+  /** Its variables are known by name; false where other names come first. */
+  variables?: boolean;
+}
+
+/** The frames of a VP's stack that are below `frame`. */
+export function callersOf(kernel: GuestKernel, vp: number, frame: Frame | undefined): Frame[] {
+  if (!kernel.image || kernel.machine.vpState(vp) === 'off') return [];
+  const all = stackOf(kernel, vp);
+  const at = frame ? all.findIndex((f) => f.pc === frame.pc && f.fp === frame.fp && f.kind === frame.kind) : 0;
+  return at < 0 ? [] : all.slice(at + 1);
+}
+
+/** What the variables of a frame are found with. */
+export function frameState(kernel: GuestKernel, vp: number, choice: FrameChoice = {}): FrameState {
+  const { machine } = kernel;
+  const { frame, callers = [] } = choice;
   const outer = frame && frame.kind !== 'top' ? frame : undefined;
+  const pc = frame?.pc ?? machine.readRegister(vp, 'pc') ?? 0n;
+  const [next, ...rest] = callers;
+  return {
+    pc: frame?.kind === 'call' ? pc - 1n : pc,
+    inlineDepth: choice.depth ?? 0,
+    register(number) {
+      const name = dwarfRegister(number);
+      if (name === undefined) return undefined;
+      return outer && perFrame(name) ? frameRegister(outer, name) : machine.readRegister(vp, name);
+    },
+    ...(outer
+      ? {}
+      : {
+          setRegister(number: number, value: bigint) {
+            const name = dwarfRegister(number);
+            return name !== undefined && machine.writeRegister(vp, name, value);
+          },
+        }),
+    cfa: frame?.cfa,
+    memory: {
+      read: (address, size) => machine.readVirtual(vp, address, size),
+      write: (address, data) => machine.writeVirtual(vp, address, data),
+    },
+    caller: next && frameState(kernel, vp, { frame: next, callers: rest }),
+    perCpuOffset: perCpuOffset(kernel, vp),
+  };
+}
+
+/** `frame` left out or the innermost one: the VP's own registers, which may be written. */
+export function machineContext(kernel: GuestKernel, vp: number, choice: FrameChoice = {}): Target {
+  const { machine, symbols } = kernel;
+  const { frame } = choice;
+  const outer = frame && frame.kind !== 'top' ? frame : undefined;
+  let variables: Map<string, Value> | undefined;
   return {
     register(name) {
       const found = findRegister(machine, name);
@@ -65,28 +154,38 @@ export function machineContext(kernel: GuestKernel, vp: number, frame?: Frame): 
     },
     read: (address, size) => machine.readVirtual(vp, address, size),
     write: (address, data) => machine.writeVirtual(vp, address, data),
+    types: typesOf(kernel, vp),
+    variable(name) {
+      if (choice.variables === false) return undefined;
+      variables ??= new Map(
+        frameVariables(kernel, vp, frameState(kernel, vp, choice), !outer)
+          // Inner blocks come first, and hide what is outside.
+          .map((v): [string, Value] => [v.name, v.value])
+          .reverse(),
+      );
+      return variables.get(name);
+    },
+    module: symbols.at(frame?.pc ?? machine.readRegister(vp, 'pc') ?? 0n)?.symbol.module,
+    perCpuOffset: (wanted = vp) => perCpuOffset(kernel, wanted),
+    current: () => currentTask(kernel, vp),
   };
 }
 
-/** An address with the symbol it is in. */
-export function addressText(address: bigint, symbols: Symbolizer): string {
-  const at = symbols.at(address);
-  return at ? `${hex(address, 16)} <${symbols.format(address)}>` : hex(address, 16);
+/** A value as views show it. `hex`: numbers in hexadecimal only. */
+export function formatValue(value: Value, kernel: GuestKernel, vp: number, hex = false): string {
+  return value.data === undefined ? textOf(value, viewFor(kernel, vp, hex)) : valueText(value.data);
 }
 
-/** True when a value is an address to look at. */
-export const isAddress = (value: Value): boolean =>
-  value.text === undefined && value.data === undefined && (value.type.to !== undefined || value.type.address === true);
-
-/** A value as views show it. */
-export function formatValue(value: Value, symbols: Symbolizer): string {
-  if (value.text !== undefined) return value.text;
-  if (value.data !== undefined) return valueText(value.data);
-  const { size, signed } = value.type;
-  const bits = BigInt.asUintN(size * 8, value.value);
-  // Kernel addresses are known by their looks.
-  if (isAddress(value) || (size === 8 && bits >> 63n && symbols.at(bits))) return addressText(bits, symbols);
-  const decimal = value.value > 9n || value.value < -9n;
-  if (signed) return decimal ? `${value.value} (${hex(bits)})` : `${value.value}`;
-  return decimal && bits < 1n << 32n ? `${hex(bits)} (${bits})` : hex(bits, size > 8 ? 32 : 0);
+/** What showing values of `kernel` as `vp` sees them needs. */
+export function viewFor(kernel: GuestKernel, vp: number, hex = false): View {
+  const { machine, symbols } = kernel;
+  return {
+    memory: {
+      read: (address, size) => machine.readVirtual(vp, address, size),
+      write: (address, data) => machine.writeVirtual(vp, address, data),
+    },
+    symbols,
+    types: typesOf(kernel, vp),
+    hex,
+  };
 }

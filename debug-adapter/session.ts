@@ -30,6 +30,7 @@ import { ScreenWatch } from './screen.ts';
 import { type Plan, Runner, type StopReason } from './runner.ts';
 import { type CodeBreakpoint, CodeBreakpoints, HypercallStops, judge } from './stops.ts';
 import { threadOf, vpOf } from './threads.ts';
+import type { SourceLocation } from './types/catalog.ts';
 import { UserError } from './user-error.ts';
 
 /** Answers one request. What it returns is the response's body. */
@@ -44,11 +45,22 @@ export interface Debuggee {
   disks: DiskFiles;
 }
 
+/** Which children are wanted, and how numbers are shown. */
+export interface VariablePage {
+  filter?: 'indexed' | 'named';
+  start?: number;
+  /** 0 or left out: all. */
+  count?: number;
+  hex?: boolean;
+}
+
 /** A node of the variables tree: its children, and how one of them is set. */
 export interface VariableSource {
-  list(): DebugProtocol.Variable[];
+  list(page?: VariablePage): DebugProtocol.Variable[];
   /** Sets a child from an expression's text; the new value as it is shown. */
-  set?(name: string, text: string): string;
+  set?(name: string, text: string, hex?: boolean): string;
+  /** `list` gives the page that was asked for; otherwise it gives all, and the page is cut out of that. */
+  readonly paged?: true;
 }
 
 /** A hypercall as it happened, with the raw stack for naming its caller when somebody asks. */
@@ -58,6 +70,16 @@ export interface CallRecord {
   event: Extract<TraceEvent, { kind: 'hypercall' }>;
   frames: Frame[];
 }
+
+/** What a frame id stands for: a frame of the stack, and which of the functions inlined there (0: the innermost). */
+export interface FrameAt {
+  vp: number;
+  frame: Frame;
+  depth: number;
+}
+
+/** What a location is: an address of code, or a line of a source file as debug information spells it. */
+export type CodeOrLine = bigint | SourceLocation;
 
 /** Where the guest is stopped. */
 export interface Stop {
@@ -88,7 +110,8 @@ export class Session extends DebugSession {
   #debuggee: Debuggee | undefined;
   #runner: Runner | undefined;
   #sources: VariableSource[] = [];
-  #frames: { vp: number; frame: Frame }[] = [];
+  #locations: CodeOrLine[] = [];
+  #frames: FrameAt[] = [];
   #console: Uint8Array[] = [];
   #consoleBytes = 0;
   #consoleLog: number | undefined;
@@ -313,6 +336,7 @@ export class Session extends DebugSession {
   /** Variables and frames of the last stop are no more. */
   forget(): void {
     this.#sources = [];
+    this.#locations = [];
     this.#frames = [];
   }
 
@@ -330,8 +354,9 @@ export class Session extends DebugSession {
     const { kernel } = this.debuggee;
     return this.hypercallStops.matches(
       call,
-      () => machineContext(kernel, call.vp),
-      (node, context) => formatValue(evaluate(node, context), kernel.symbols),
+      // The fields of the call come before variables of the code.
+      () => machineContext(kernel, call.vp, { variables: false }),
+      (node, context) => formatValue(evaluate(node, context), kernel, call.vp),
       (text) => this.say(text),
     );
   }
@@ -344,7 +369,7 @@ export class Session extends DebugSession {
     let stops = false;
     for (const b of this.codeBreakpoints.at(pc)) {
       const context = machineContext(kernel, vp);
-      const verdict = judge(b, context, (node) => formatValue(evaluate(node, context), kernel.symbols));
+      const verdict = judge(b, context, (node) => formatValue(evaluate(node, context), kernel, vp));
       if (verdict.log !== undefined) this.say(verdict.log);
       if (verdict.error !== undefined && !b.errorShown) {
         b.errorShown = true;
@@ -491,13 +516,13 @@ export class Session extends DebugSession {
   // --- frames and variables ------------------------------------------------------------------------------------------------
 
   /** A DAP frame id, valid until the guest goes on. */
-  frameId(vp: number, frame: Frame): number {
-    return this.#frames.push({ vp, frame });
+  frameId(vp: number, frame: Frame, depth = 0): number {
+    return this.#frames.push({ vp, frame, depth });
   }
 
   /** What a frame id stands for; without one: the VP of the last stop. */
-  frame(id: number | undefined): { vp: number; frame?: Frame } {
-    if (id === undefined) return { vp: this.stopAt?.vp ?? 0 };
+  frame(id: number | undefined): Omit<FrameAt, 'frame'> & { frame?: Frame } {
+    if (id === undefined) return { vp: this.stopAt?.vp ?? 0, depth: 0 };
     const found = this.#frames[id - 1];
     if (!found) throw new UserError('This stack frame is from an earlier stop');
     return found;
@@ -510,6 +535,16 @@ export class Session extends DebugSession {
   source(reference: number): VariableSource {
     const found = this.#sources[reference - 1];
     if (!found) throw new UserError('These variables are from an earlier stop');
+    return found;
+  }
+
+  /** A DAP location reference, valid until the guest goes on. */
+  locationReference(place: CodeOrLine): number {
+    return this.#locations.push(place);
+  }
+  location(reference: number): CodeOrLine {
+    const found = this.#locations[reference - 1];
+    if (found === undefined) throw new UserError('This location is from an earlier stop');
     return found;
   }
 

@@ -113,16 +113,17 @@ test('the debug adapter sees the emulator only through its index and base', () =
   );
 });
 
-test('inside the debug adapter: requests -> session -> {stops, linux, expression} -> symbols', () => {
+test('inside the debug adapter: requests -> session -> {stops, linux, expression} -> types -> symbols', () => {
   const layer = (p: string): number => {
     if (p.startsWith('debug-adapter/symbols/')) return 0;
-    if (/^debug-adapter\/(stops|timeline|linux\/|expression\/)/.test(p)) return 1;
-    if (p.startsWith('debug-adapter/session.ts')) return 2;
-    if (p.startsWith('debug-adapter/requests/')) return 3;
+    if (p.startsWith('debug-adapter/types/')) return 1;
+    if (/^debug-adapter\/(stops|timeline|linux\/|expression\/)/.test(p)) return 2;
+    if (p.startsWith('debug-adapter/session.ts')) return 3;
+    if (p.startsWith('debug-adapter/requests/')) return 4;
     return -1;
   };
   const wrong = imports.filter(
-    (i) => layer(i.from) >= 0 && layer(i.to) > layer(i.from) && !i.typeOnly && !(layer(i.from) === 2 && layer(i.to) === 3),
+    (i) => layer(i.from) >= 0 && layer(i.to) > layer(i.from) && !i.typeOnly && !(layer(i.from) === 3 && layer(i.to) === 4),
   );
   assert.deepEqual(
     wrong.map((i) => `${i.from} -> ${i.to}`),

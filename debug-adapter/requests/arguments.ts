@@ -6,6 +6,7 @@ type Shape = 'text' | 'number' | 'count' | 'flag' | readonly [Shape] | { readonl
 
 const GUARD = { 'condition?': 'text', 'hitCondition?': 'text' } as const;
 const SOURCE = { 'path?': 'text', 'name?': 'text', 'sourceReference?': 'number' } as const;
+const FORMAT = { 'format?': { 'hex?': 'flag' } } as const;
 const THREAD = { threadId: 'number' } as const;
 
 /** By command. A name that ends in `?` may be left out, or be null. What is not named is not looked at. */
@@ -16,10 +17,11 @@ const REQUESTS: Readonly<Record<string, Shape>> = {
   setExceptionBreakpoints: { filters: ['text'], 'filterOptions?': [{ filterId: 'text', 'condition?': 'text' }] },
   stackTrace: { ...THREAD, 'startFrame?': 'count', 'levels?': 'count' },
   scopes: { frameId: 'number' },
-  variables: { variablesReference: 'number', 'start?': 'count', 'count?': 'count' },
-  setVariable: { variablesReference: 'number', name: 'text', value: 'text' },
-  evaluate: { expression: 'text', 'frameId?': 'number', 'context?': 'text' },
-  setExpression: { expression: 'text', value: 'text', 'frameId?': 'number' },
+  variables: { variablesReference: 'number', 'filter?': 'text', 'start?': 'count', 'count?': 'count', ...FORMAT },
+  setVariable: { variablesReference: 'number', name: 'text', value: 'text', ...FORMAT },
+  evaluate: { expression: 'text', 'frameId?': 'number', 'context?': 'text', ...FORMAT },
+  setExpression: { expression: 'text', value: 'text', 'frameId?': 'number', ...FORMAT },
+  locations: { locationReference: 'number' },
   completions: { text: 'text', column: 'number', 'frameId?': 'number' },
   next: THREAD,
   stepIn: THREAD,

@@ -1,16 +1,20 @@
 /** Expressions (hover, watch), the Debug Console with its commands, and completion. */
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { hex } from '../../emulator/base/bits.ts';
-import { formatValue, HV, isAddress, machineContext } from '../context.ts';
+import { callersOf, formatValue, frameState, HV, machineContext } from '../context.ts';
 import { describeFeatures, describeStack, describeVmbus, describeVpRegisters, secondsText, valueText } from '../describe.ts';
-import { assign, type Context, evaluateText, type Value } from '../expression/evaluate.ts';
+import { completeExpression } from '../expression/complete.ts';
+import { assign, evaluateText, execute, type Target, type Value } from '../expression/evaluate.ts';
+import { ExpressionError } from '../expression/parse.ts';
 import { scanCodeOf } from '../keys.ts';
 import { stackOf } from '../linux/callers.ts';
+import { frameVariables } from '../linux/types.ts';
 import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
 import { hypercallContext } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 import { hypercallRecords } from './custom.ts';
+import { shownValue, tellChange } from './value-source.ts';
 
 interface Command {
   usage: string;
@@ -35,7 +39,8 @@ export const COMMANDS: Record<string, Command> = {
       [
         ...Object.values(COMMANDS).map((c) => `${c.usage.padEnd(22)} ${c.help}`),
         '',
-        'Anything else is an expression: $x0, $TTBR1_EL1, a symbol, *(u64*)addr, hv.HvRegisterVpIndex; assign with =.',
+        'Anything else is an expression in C: $x0, $TTBR1_EL1, vmbus_connection.conn_state, *(u64*)addr, $current->comm,',
+        '$per_cpu(runqueues, 1).nr_running, hv_vmbus::vmbus_connection, arr[0]@8, hv.HvRegisterVpIndex; assign with =.',
       ].join('\n'),
   },
   bt: {
@@ -126,56 +131,73 @@ export const COMMANDS: Record<string, Command> = {
   },
 };
 
-/** `left = right`, but not ==, <=, >=, !=. */
-const ASSIGNMENT = /^([^=!<>]+)=(?!=)(.+)$/;
-
 /** At a hypercall its fields are in scope as well. */
-function scope(session: Session, frameId: number | undefined): { context: ReturnType<typeof machineContext>; lookup: Context } {
-  const { vp, frame } = session.frame(frameId);
+function scope(session: Session, frameId: number | undefined): { vp: number; context: Target; lookup: Target } {
+  const { vp, frame, depth } = session.frame(frameId);
   // At a stop they have been read; a guest that runs may have loaded more.
   if (session.runner.running) session.debuggee.kernel.refreshModules(vp);
-  const context = machineContext(session.debuggee.kernel, vp, frame);
+  const { kernel } = session.debuggee;
+  const context = machineContext(kernel, vp, { frame, depth, callers: callersOf(session.debuggee.kernel, vp, frame) });
   const exit = session.stopAt?.exit;
-  const lookup = exit?.kind === 'hypercall' && exit.vp === vp ? hypercallContext(exit.call, context) : context;
-  return { context, lookup };
+  const lookup = exit?.kind === 'hypercall' && exit.vp === vp ? { ...context, ...hypercallContext(exit.call, context) } : context;
+  return { vp, context, lookup };
 }
 
-function shown(session: Session, value: Value): DebugProtocol.EvaluateResponse['body'] {
-  const { kernel } = session.debuggee;
-  const result = formatValue(value, kernel.symbols);
-  const { data } = value;
-  const children = data
-    ? { list: () => Object.entries(data).map(([name, v]) => ({ name, value: valueText(v), variablesReference: 0 })) }
-    : undefined;
-  return {
-    result,
-    variablesReference: children && !session.runner.running ? session.reference(children) : 0,
-    ...(isAddress(value) ? { memoryReference: hex(BigInt.asUintN(64, value.value)) } : {}),
-  };
+function shown(
+  session: Session,
+  vp: number,
+  value: Value,
+  options: NonNullable<Parameters<typeof shownValue>[3]>,
+): DebugProtocol.EvaluateResponse['body'] {
+  if (value.data !== undefined) {
+    const { data } = value;
+    const children = {
+      list: () => Object.entries(data).map(([name, v]) => ({ name, value: valueText(v), variablesReference: 0 })),
+    };
+    const result = formatValue(value, session.debuggee.kernel, vp, options.hex);
+    return { result, variablesReference: session.runner.running ? 0 : session.reference(children) };
+  }
+  const { value: result, ...rest } = shownValue(session, vp, value, options);
+  return { result, ...rest };
+}
+
+/** In the Debug Console there is room to point at the place. */
+function pointingAt(text: string, e: unknown): unknown {
+  if (!(e instanceof ExpressionError) || e.column === undefined || /[\n\t]/.test(text)) return e;
+  return new UserError(`${e.fact}\n${text}\n${' '.repeat(e.column - 1)}^`);
 }
 
 export const evaluation = {
   evaluate(session: Session, args: DebugProtocol.EvaluateArguments): DebugProtocol.EvaluateResponse['body'] {
     const text = args.expression.trim();
-    const { context, lookup } = scope(session, args.frameId);
+    const inHex = args.format?.hex ?? false;
     if (args.context === 'repl') {
       const [word, ...rest] = text.split(/\s+/);
       const command = Object.hasOwn(COMMANDS, word) ? COMMANDS[word] : undefined;
       if (command) return { result: command.run(session, rest.join(' '), session.frame(args.frameId).vp), variablesReference: 0 };
-      const m = ASSIGNMENT.exec(text);
-      if (m) {
-        session.needStopped();
-        return shown(session, assign(m[1].trim(), evaluateText(m[2], lookup), context));
-      }
     }
-    return shown(session, evaluateText(text, lookup));
+    const { vp, context, lookup } = scope(session, args.frameId);
+    if (args.context !== 'repl') return shown(session, vp, evaluateText(text, lookup), { expression: text, context, hex: inHex });
+    try {
+      const { value, changed } = execute(text, lookup, () => session.needStopped());
+      if (changed) tellChange(session, value);
+      return shown(session, vp, value, { ...(changed ? {} : { expression: text }), context, hex: inHex });
+    } catch (e) {
+      throw pointingAt(text, e);
+    }
   },
 
   setExpression(session: Session, args: DebugProtocol.SetExpressionArguments): DebugProtocol.SetExpressionResponse['body'] {
     session.needStopped();
-    const { context, lookup } = scope(session, args.frameId);
-    const { result: value, ...rest } = shown(session, assign(args.expression, evaluateText(args.value, lookup), context));
-    return { value, ...rest };
+    const { vp, context, lookup } = scope(session, args.frameId);
+    const value = assign(args.expression, evaluateText(args.value, lookup), context);
+    tellChange(session, value);
+    const { result, ...rest } = shown(session, vp, value, {
+      expression: args.expression,
+      context,
+      hex: args.format?.hex ?? false,
+    });
+    return { value: result, ...rest };
   },
 
   completions(session: Session, args: DebugProtocol.CompletionsArguments): DebugProtocol.CompletionsResponse['body'] {
@@ -191,12 +213,25 @@ export const evaluation = {
       length: word.length,
     });
     const like = (name: string, prefix: string) => name.toLowerCase().startsWith(prefix.toLowerCase());
+    const { lookup } = scope(session, args.frameId);
+    const inside = completeExpression(before, lookup);
+    if (inside) {
+      const at = before.length - inside.prefix.length;
+      return {
+        targets: inside.items.map((i) => ({
+          label: i.name,
+          type: i.kind,
+          start: at,
+          length: inside.prefix.length,
+          ...(i.detail ? { detail: i.detail } : {}),
+        })),
+      };
+    }
     if (word.startsWith('$'))
       return {
-        targets: machine
-          .registers()
-          .filter((r) => like(r.name, word.slice(1)))
-          .map((r) => target(`$${r.name}`, 'variable')),
+        targets: [...FUNCTIONS, ...machine.registers().map((r) => r.name)]
+          .filter((name) => like(name, word.slice(1)))
+          .map((name) => target(`$${name}`, FUNCTIONS.includes(name) ? 'function' : 'variable')),
       };
     if (word.startsWith(HV))
       return {
@@ -211,7 +246,22 @@ export const evaluation = {
             .filter((c) => like(c, word))
             .map((c) => target(c, 'keyword'))
         : [];
+    const locals = variablesIn(session, args.frameId)
+      .filter((name) => like(name, word))
+      .map((name) => target(name, 'variable'));
     const symbols = word.length >= 2 ? kernel.symbols.complete(word, 100).map((name) => target(name, 'function')) : [];
-    return { targets: [...commands, ...symbols] };
+    return { targets: [...commands, ...locals, ...symbols] };
   },
 };
+
+/** What `$` may be followed by besides registers. */
+const FUNCTIONS = ['current', 'per_cpu', 'container_of', 'offsetof'];
+
+/** Names of the arguments and locals of a frame. */
+function variablesIn(session: Session, frameId: number | undefined): string[] {
+  if (session.runner.running) return [];
+  const { vp, frame, depth } = session.frame(frameId);
+  const state = frameState(session.debuggee.kernel, vp, { frame, depth });
+  const found = frameVariables(session.debuggee.kernel, vp, state, !frame || frame.kind === 'top');
+  return [...new Set(found.map((v) => v.name))];
+}

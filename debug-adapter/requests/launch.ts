@@ -35,7 +35,7 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   completionTriggerCharacters: ['$', '.'],
   supportsModulesRequest: true,
   supportsCancelRequest: true,
-  supportsValueFormattingOptions: false,
+  supportsValueFormattingOptions: true,
   supportTerminateDebuggee: false,
 };
 

@@ -2,12 +2,16 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { hex } from '../../emulator/base/bits.ts';
 import type { RegisterInfo } from '../../emulator/index.ts';
-import { addressText, frameRegister, HV, machineContext } from '../context.ts';
+import { addressText, callersOf, frameRegister, frameState, HV, machineContext } from '../context.ts';
 import { fieldRows, valueText, vpRegistersView } from '../describe.ts';
 import { evaluateText } from '../expression/evaluate.ts';
+import type { Target } from '../expression/evaluate.ts';
+import { frameVariables } from '../linux/types.ts';
 import type { Frame } from '../linux/unwind.ts';
-import type { Session, VariableSource } from '../session.ts';
+import type { CodeOrLine, Session, VariablePage, VariableSource } from '../session.ts';
+import type { FrameVariable } from '../types/frame.ts';
 import { UserError } from '../user-error.ts';
+import { setValue, shownVariable } from './value-source.ts';
 
 const CORE = 'Core';
 const SIMD = 'SIMD and FP';
@@ -63,12 +67,19 @@ const LANES: readonly [string, number, (view: DataView, at: number) => string][]
 class Scopes {
   readonly #session: Session;
   readonly #vp: number;
+  /** Undefined for the innermost frame: the VP's own registers. */
   readonly #frame: Frame | undefined;
+  readonly #context: Target;
+  readonly #variables: FrameVariable[];
 
-  constructor(session: Session, vp: number, frame: Frame | undefined) {
+  constructor(session: Session, vp: number, frame: Frame | undefined, depth = 0) {
     this.#session = session;
     this.#vp = vp;
     this.#frame = frame && frame.kind !== 'top' ? frame : undefined;
+    const { kernel } = session.debuggee;
+    const choice = { frame, depth, callers: callersOf(kernel, vp, frame) };
+    this.#context = machineContext(kernel, vp, choice);
+    this.#variables = frame?.kind === 'user' ? [] : frameVariables(kernel, vp, frameState(kernel, vp, choice), !this.#frame);
   }
 
   #text(register: RegisterInfo, value: bigint): string {
@@ -79,9 +90,9 @@ class Scopes {
 
   /** Sets a register from an expression's text. */
   #set(name: string, text: string): string {
-    const { machine, kernel } = this.#session.debuggee;
+    const { machine } = this.#session.debuggee;
     const info = machine.registers().find((r) => r.name === name);
-    const context = machineContext(kernel, this.#vp, this.#frame);
+    const context = this.#context;
     const { value } = evaluateText(text, context);
     if (!info || !context.setRegister(name, BigInt.asUintN(info.width, value))) throw new UserError(`${name} cannot be written`);
     return this.#text(info, machine.readRegister(this.#vp, name) ?? 0n);
@@ -156,7 +167,7 @@ class Scopes {
   }
 
   #hyperv(): VariableSource {
-    const { machine, kernel } = this.#session.debuggee;
+    const { machine } = this.#session.debuggee;
     return {
       list: () =>
         vpRegistersView(machine, this.#vp).map((r) => {
@@ -170,7 +181,7 @@ class Scopes {
           });
         }),
       set: (name, text) => {
-        const { value } = evaluateText(text, machineContext(kernel, this.#vp));
+        const { value } = evaluateText(text, this.#context);
         if (!machine.writeHypervRegister(this.#vp, name, BigInt.asUintN(128, value)))
           throw new UserError(`${name} cannot be written, or not with this value`);
         return hex(machine.readHypervRegister(this.#vp, name) ?? 0n, 16);
@@ -195,6 +206,29 @@ class Scopes {
     };
   }
 
+  /** Variables of one kind. An outer one that an inner block hides is there too, and cannot be named. */
+  #ofKind(kind: FrameVariable['kind']): VariableSource | undefined {
+    const all = this.#variables.filter((v) => v.kind === kind);
+    if (all.length === 0) return undefined;
+    const named = (v: FrameVariable): boolean => this.#variables.find((other) => other.name === v.name) === v;
+    return {
+      list: (page) =>
+        all.map((v) => ({
+          ...shownVariable(this.#session, this.#vp, v.name, v.value, {
+            ...(named(v) ? { expression: v.name } : {}),
+            context: this.#context,
+            hex: page?.hex,
+          }),
+          ...(v.declaration ? { declarationLocationReference: this.#session.locationReference(v.declaration) } : {}),
+        })),
+      set: (name, text, inHex) => {
+        const found = all.find((v) => v.name === name);
+        if (!found) throw new UserError(`${name} cannot be changed`);
+        return setValue(this.#session, this.#vp, found.value, text, this.#context, inHex);
+      },
+    };
+  }
+
   list(): DebugProtocol.Scope[] {
     const scope = (name: string, source: VariableSource, expensive: boolean): DebugProtocol.Scope => ({
       name,
@@ -208,9 +242,20 @@ class Scopes {
       this.#group((r) => r.group === CORE),
       false,
     );
+    const own = (
+      [
+        ['Arguments', 'argument', { presentationHint: 'arguments' }],
+        ['Locals', 'local', { presentationHint: 'locals' }],
+        ['Statics', 'static', {}],
+      ] as const
+    ).flatMap(([name, kind, hint]) => {
+      const source = this.#ofKind(kind);
+      return source ? [{ ...scope(name, source, false), ...hint }] : [];
+    });
     // Callers have the registers that the stack tells; the rest belongs to the VP.
-    if (this.#frame) return [core];
+    if (this.#frame) return [...own, core];
     return [
+      ...own,
       ...(call ? [scope('Hypercall', call, false)] : []),
       core,
       scope('System', this.#system(), true),
@@ -224,24 +269,39 @@ class Scopes {
   }
 }
 
+/** Where something is, as the client can open it. */
+function shownLocation(session: Session, place: CodeOrLine): DebugProtocol.LocationsResponse['body'] {
+  if (typeof place !== 'bigint') throw new UserError(`${place.file}:${place.line} is not on this machine`);
+  const { listing, line } = session.listings.at(place, session.debuggee.kernel.symbols);
+  const source = { name: listing.name, path: listing.name, sourceReference: listing.id, origin: 'disassembly' };
+  return { source, line, column: 1 };
+}
+
 export const variables = {
   scopes(session: Session, args: DebugProtocol.ScopesArguments): DebugProtocol.ScopesResponse['body'] {
     session.needStopped();
-    const { vp, frame } = session.frame(args.frameId);
-    return { scopes: new Scopes(session, vp, frame).list() };
+    const { vp, frame, depth } = session.frame(args.frameId);
+    return { scopes: new Scopes(session, vp, frame, depth).list() };
   },
 
   variables(session: Session, args: DebugProtocol.VariablesArguments): DebugProtocol.VariablesResponse['body'] {
     session.needStopped();
-    const all = session.source(args.variablesReference).list();
-    const start = args.start ?? 0;
-    return { variables: all.slice(start, args.count ? start + args.count : undefined) };
+    const source = session.source(args.variablesReference);
+    const { filter, start = 0, count } = args;
+    const page: VariablePage = { filter, start, count, hex: args.format?.hex };
+    const all = source.list(page);
+    return { variables: source.paged ? all : all.slice(start, count ? start + count : undefined) };
   },
 
   setVariable(session: Session, args: DebugProtocol.SetVariableArguments): DebugProtocol.SetVariableResponse['body'] {
     session.needStopped();
     const source = session.source(args.variablesReference);
     if (!source.set) throw new UserError(`${args.name} cannot be changed`);
-    return { value: source.set(args.name, args.value) };
+    return { value: source.set(args.name, args.value, args.format?.hex) };
+  },
+
+  locations(session: Session, args: DebugProtocol.LocationsArguments): DebugProtocol.LocationsResponse['body'] {
+    session.needStopped();
+    return shownLocation(session, session.location(args.locationReference));
   },
 };
