@@ -253,6 +253,7 @@ export class Session extends DebugSession {
     machine.subscribe((event) => {
       if (event.kind === 'hypercall') this.#record(event);
       else if (event.kind === 'undefined') this.#reportUndefined(event);
+      else if (event.kind === 'service') this.say(`${event.service}: ${event.message}`, event.ok ? 'console' : 'stderr');
       else if (event.kind === 'guest') this.say(`${event.part}: ${event.message}`, 'stderr');
     });
     kernel.onFound = (found) => {

@@ -72,6 +72,17 @@ export const vramMegabytes = ({ width, height }: DisplayConfig): number =>
 export const DISCOVERY = ['acpi', 'smccc'] as const;
 export type Discovery = (typeof DISCOVERY)[number];
 
+/** A file to copy into the guest through the file copy service. */
+export interface CopyRequest {
+  /** Full path in the guest. */
+  to: string;
+  bytes: Uint8Array;
+  /** A file that is there is replaced. */
+  overwrite?: boolean;
+  /** Missing folders are made. */
+  createPath?: boolean;
+}
+
 /** What a machine is made from. Everything that changes what the guest sees is here, and nothing else is. */
 export interface MachineConfig {
   /** Guest RAM in MiB: 64..3072. */
@@ -106,6 +117,10 @@ export interface MachineConfig {
   firstRelid?: number;
   /** The synthetic video's resolution that the guest is told to like best, and with it the size of VRAM. Left out: `DEFAULTS.display`. */
   display?: DisplayConfig;
+  /** Items of the external key-value pool, which every guest with a data exchange service gets. */
+  keyValuePairs?: Readonly<Record<string, string>>;
+  /** Files that are copied into the guest as soon as it takes them. */
+  copyFiles?: readonly CopyRequest[];
   /** Seed of everything the platform has to make up (KASLR seed, OEM0 entropy); the same seed gives the same run. */
   seed: number;
   /** Wall-clock time at power-on, ms since 1970, as the RTC and the timesync IC tell it. */

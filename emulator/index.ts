@@ -17,6 +17,7 @@ export {
   BOOT_KINDS,
   type BootKind,
   ConfigError,
+  type CopyRequest,
   DEFAULTS,
   type DisplayConfig,
   displayProblem,
@@ -36,7 +37,6 @@ export type { HypercallFields, TraceEvent, TraceKind } from './base/trace.ts';
 export { bitNames, FEATURE_WORDS, type FeatureField, type FeatureWordRow } from './hyperv/features.ts';
 export { describeVpRegister } from './hyperv/registers.ts';
 export {
-  type CopyRequest,
   type IpSettings,
   KVP_POOLS,
   type KvpItem,

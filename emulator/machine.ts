@@ -222,6 +222,8 @@ class HyperVMachine implements Machine {
       disks: config.disks,
       network: config.network,
       ask: (request) => this.onNetwork(request),
+      keyValuePairs: config.keyValuePairs,
+      copyFiles: config.copyFiles,
       display,
       mmio: [MMIO_LOW, MMIO_HIGH],
       version: config.vmbusVersion,

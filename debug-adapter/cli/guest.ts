@@ -8,6 +8,7 @@ import {
   type MachineConfig,
   BOOT_KINDS,
   ConfigError,
+  type CopyRequest,
   DEFAULTS,
   createMachine,
   isBootKind,
@@ -17,6 +18,7 @@ import { DiskFiles } from '../disks.ts';
 import { GuestKernel } from '../linux/kernel.ts';
 import type { DiskSetting } from '../protocol.ts';
 import { displayOf } from '../screen.ts';
+import { copyRequest } from '../services.ts';
 import { UsageError, integer } from './usage.ts';
 
 /** Options that say what to boot; the same for every command that boots. */
@@ -30,6 +32,9 @@ export const MACHINE_OPTIONS = {
   boot: { type: 'string' },
   load: { type: 'string' },
   disk: { type: 'string', multiple: true },
+  'max-memory': { type: 'string' },
+  kvp: { type: 'string', multiple: true },
+  copy: { type: 'string', multiple: true },
   display: { type: 'string' },
   'vmbus-version': { type: 'string' },
   'monitor-pages': { type: 'boolean' },
@@ -51,11 +56,19 @@ export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image,
                            is gone at the end unless write= names a differencing .vhdx, or the image itself (raw, fixed
                            VHD). ro: the guest cannot write. dvd: a DVD drive (default for .iso)
   --display WxH            resolution of the synthetic video, which the guest is free to change (default ${DEFAULTS.display.width}x${DEFAULTS.display.height})
+  --max-memory MiB         what the guest can have in all, for memory that is added while it runs (default: --memory)
+  --kvp KEY=VALUE          an item of the external key-value pool, may be repeated (the guest needs hv_kvp_daemon)
+  --copy FILE:PATH         copies FILE to PATH in the guest as soon as it takes it, may be repeated; what is there is
+                           replaced, folders are made (the guest needs hv_fcopy_daemon)
   --vmbus-version VERSION  the newest VMBus version that the host speaks: 2.4, 3.0, 4.0, 4.1, 5.0 to 5.3 or 6.0 (default)
   --monitor-pages          the guest signals its disks and network by monitor pages, not by hypercalls`;
 
 type MachineValues = {
-  [K in keyof typeof MACHINE_OPTIONS]?: K extends 'disk' ? string[] : K extends 'monitor-pages' ? boolean : string;
+  [K in keyof typeof MACHINE_OPTIONS]?: K extends 'disk' | 'kvp' | 'copy'
+    ? string[]
+    : K extends 'monitor-pages'
+      ? boolean
+      : string;
 };
 
 /** What may stand behind a disk's file name. */
@@ -73,6 +86,20 @@ function diskSetting(text: string): DiskSetting {
     Object.assign(setting, writeTo === undefined ? DISK_WORDS[word] : { writeTo });
   }
   return setting;
+}
+
+/** KEY=VALUE */
+function keyValuePair(text: string): [key: string, value: string] {
+  const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
+  if (key === undefined) throw new UsageError(`--kvp ${text}: expected KEY=VALUE`);
+  return [key, value];
+}
+
+/** FILE:PATH */
+function copyOf(text: string): CopyRequest {
+  const [, from, to] = /^(.+?):(\/.+)$/.exec(text) ?? [];
+  if (from === undefined) throw new UsageError(`--copy ${text}: expected FILE:PATH, PATH beginning with /`);
+  return copyRequest({ from, to, overwrite: true, createPath: true });
 }
 
 /** The disks of the command line. Throws `UsageError`. */
@@ -114,6 +141,9 @@ export async function machineConfig(values: MachineValues, disks: DiskFiles): Pr
     cpus: values.cpus === undefined ? DEFAULTS.cpus : integer('cpus', values.cpus, 1, 64),
     cpu: values.cpu ?? DEFAULTS.cpu,
     disks: disks.configs,
+    ...(values['max-memory'] === undefined ? {} : { maxMemory: integer('max-memory', values['max-memory'], 64, 3072) }),
+    keyValuePairs: Object.fromEntries((values.kvp ?? []).map(keyValuePair)),
+    copyFiles: await asUsage(() => (values.copy ?? []).map(copyOf)),
     append: values.append ?? DEFAULTS.append,
     kernelName: path.basename(values.kernel),
     kernel: readFile('kernel', values.kernel),

@@ -145,6 +145,9 @@ export async function runCommand(args: string[]): Promise<number> {
     guest.onConsole = (bytes) => {
       process.stdout.write(bytes);
     };
+    machine.subscribe((event) => {
+      if (event.kind === 'service' && !kinds.has('service')) say(`hyperstep: ${event.service}: ${event.message}`);
+    });
     if (kinds.size)
       machine.subscribe((event) => {
         if (!kinds.has(event.kind)) return;

@@ -45,7 +45,11 @@ const REQUESTS: Readonly<Record<string, Shape>> = {
   'hyperstep/input': {
     events: [{ 'code?': 'text', 'down?': 'flag', 'x?': 'number', 'y?': 'number', 'buttons?': 'count', 'wheel?': 'number' }],
   },
-  'hyperstep/shutdown': { restart: 'flag' },
+  'hyperstep/shutdown': { restart: 'flag', 'hibernate?': 'flag', 'force?': 'flag' },
+  'hyperstep/setKeyValuePair': { pool: 'text', key: 'text', 'value?': 'text' },
+  'hyperstep/backup': { frozen: 'flag' },
+  'hyperstep/copyFile': { from: 'text', to: 'text', 'overwrite?': 'flag', 'createPath?': 'flag' },
+  'hyperstep/memory': { 'target?': 'count', 'add?': 'count' },
 };
 
 const SCALARS = {

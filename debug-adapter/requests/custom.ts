@@ -7,6 +7,7 @@ import type { CustomRequests, HypercallRecord, PanelInput } from '../protocol.ts
 import type { Handler, Session } from '../session.ts';
 import { type HypercallStop, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
+import { serviceRequests } from './services.ts';
 
 type CustomHandlers = { [K in keyof CustomRequests]: Handler<CustomRequests[K][0], CustomRequests[K][1]> };
 
@@ -84,9 +85,5 @@ export const custom: CustomHandlers = {
     return { refused };
   },
 
-  'hyperstep/shutdown': (session, { restart }) => {
-    const accepted = session.debuggee.machine.requestShutdown(restart);
-    session.runner.wake();
-    return { accepted };
-  },
+  ...serviceRequests,
 };

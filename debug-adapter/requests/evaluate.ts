@@ -14,21 +14,17 @@ import type { Session } from '../session.ts';
 import { hypercallContext } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 import { hypercallRecords } from './custom.ts';
+<<<<<<< HEAD
 import { shownValue, tellChange } from './value-source.ts';
+=======
+import { serviceCommands } from './services.ts';
+>>>>>>> 4d844c8 (x)
 
-interface Command {
+export interface Command {
   usage: string;
   help: string;
   run(session: Session, rest: string, vp: number): string;
 }
-
-const shutDown = (session: Session, restart: boolean): string => {
-  const { machine } = session.debuggee;
-  if (!machine.requestShutdown(restart))
-    throw new UserError("The guest's shutdown channel is not open (its hv_utils driver is not running)");
-  session.runner.wake();
-  return `Asked the guest to ${restart ? 'restart' : 'shut down'}${session.runner.running ? '' : '; it will when it goes on'}.`;
-};
 
 /** What the Debug Console understands besides expressions. */
 export const COMMANDS: Record<string, Command> = {
@@ -85,12 +81,7 @@ export const COMMANDS: Record<string, Command> = {
       );
     },
   },
-  shutdown: {
-    usage: 'shutdown',
-    help: 'asks the guest to shut down, as the host can',
-    run: (session) => shutDown(session, false),
-  },
-  restart: { usage: 'restart', help: 'asks the guest to restart, as the host can', run: (session) => shutDown(session, true) },
+  ...serviceCommands,
   key: {
     usage: 'key NAME',
     help: 'presses a key of the synthetic keyboard: a letter, a digit, enter, esc, f1, up ...',

@@ -6,7 +6,7 @@
 import type { HypervisorHost } from '../hyperv/host.ts';
 import type { MessagePort, Partition } from '../hyperv/partition.ts';
 import { STATUS } from '../hyperv/tlfs.ts';
-import { ConfigError, DEFAULTS, type DiskConfig, type DisplayConfig, type NetworkConfig } from '../config.ts';
+import { ConfigError, type CopyRequest, DEFAULTS, type DiskConfig, type DisplayConfig, type NetworkConfig } from '../config.ts';
 import type { MouseInput, NetworkRequest, Screen, VmbusInfo } from '../index.ts';
 import { Channel, type ChannelBus, type ChannelState } from './channel.ts';
 import type { DeviceEnvironment, MmioWindow } from './device.ts';
@@ -407,6 +407,10 @@ export interface VmbusOptions {
   network?: NetworkConfig;
   /** Gets what the network asks for outside the machine. */
   ask?: (request: NetworkRequest) => void;
+  /** Items of the external key-value pool. */
+  keyValuePairs?: Readonly<Record<string, string>>;
+  /** Files for the guest. */
+  copyFiles?: readonly CopyRequest[];
   /** Left out: the default. */
   display?: DisplayConfig;
   /** MMIO space for devices. Left out: none. */
@@ -502,6 +506,9 @@ export class Vmbus {
     partition.onOsStart(() => this.#connection.reset());
     for (const disk of options.disks ?? []) this.#devices.scsi.attach(disk);
     if (options.network) this.#devices.network.attach(options.network);
+    const { kvp, fcopy } = this.#devices;
+    for (const [key, value] of Object.entries(options.keyValuePairs ?? {})) kvp.set('external', key, value);
+    for (const copy of options.copyFiles ?? []) fcopy.copy(copy);
   }
 
   /** What a person wants to know: connection, and the channels that the guest has been offered. */

@@ -4,6 +4,7 @@
  * said). What came of it is a `service` event of the trace and part of the device's inspect tree. Text that cannot be a request
  * (a key that is too long) throws `ConfigError`.
  */
+import type { CopyRequest } from '../config.ts';
 
 export type ShutdownKind = 'shutdown' | 'restart' | 'hibernate';
 
@@ -60,16 +61,6 @@ export interface VssService {
   /** Checks that the guest can be backed up while it runs, and freezes its file systems. */
   freeze(): boolean;
   thaw(): boolean;
-}
-
-export interface CopyRequest {
-  /** Full path in the guest. */
-  to: string;
-  bytes: Uint8Array;
-  /** A file that is there is replaced. */
-  overwrite?: boolean;
-  /** Missing folders are made. */
-  createPath?: boolean;
 }
 
 export interface FcopyService {

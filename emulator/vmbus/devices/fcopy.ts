@@ -5,14 +5,14 @@
  */
 import { array, bytes, struct, u16, u32, u64 } from '../../base/struct.ts';
 import { freeze } from '../../base/frozen.ts';
-import { ConfigError } from '../../config.ts';
+import { ConfigError, type CopyRequest } from '../../config.ts';
 import type { Inspect } from '../../index.ts';
-import type { Device, DeviceChannel } from '../device.ts';
+import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
-import type { CopyRequest, FcopyService } from '../services.ts';
+import type { FcopyService } from '../services.ts';
 import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
 import { unitsOf } from './kvp.ts';
-import { statusText } from './status.ts';
+import { STATUS, statusText } from './status.ts';
 
 const PATH_LENGTH = 260;
 const FRAGMENT = 6144;
@@ -34,6 +34,11 @@ const OPERATION = { start: 0, write: 1, complete: 2, cancel: 3 } as const;
 const FLAG_OVERWRITE = 1;
 const FLAG_CREATE_PATH = 2;
 
+/** Linux' driver speaks before its daemon is there, and refuses files until then: so often and so long they are tried again. */
+const TRIES = 120;
+const RETRY_NS = 500_000_000;
+const ALARM = 'vmbus/fcopy';
+
 interface Copy {
   to: string;
   flags: number;
@@ -51,6 +56,8 @@ interface FcopyState {
   done: number;
   /** Why the first file is given up, an HRESULT; 0: it is not. */
   failed: number;
+  /** Starts that failed while nothing shows yet that the guest's daemon is there; -1: it is. */
+  tries: number;
   /** Files so far, and the last one with what came of it. */
   copied: number;
   last: string;
@@ -65,13 +72,16 @@ export class Fcopy implements Device, IcComponent, FcopyService {
   };
   readonly messageType = IC_MESSAGE.fcopy;
   readonly versions = [[1, 1]] as const;
-  readonly state: FcopyState = { ic: newIc(), copies: [], waiting: 'nothing', done: 0, failed: 0, copied: 0, last: '' };
+  readonly state: FcopyState = { ic: newIc(), copies: [], waiting: 'nothing', done: 0, failed: 0, tries: 0, copied: 0, last: '' };
   readonly #channel: DeviceChannel;
+  readonly #clock: DeviceEnvironment['clock'];
   readonly #link: IcLink;
 
-  constructor(channel: DeviceChannel) {
+  constructor(channel: DeviceChannel, { clock }: DeviceEnvironment) {
     this.#channel = channel;
+    this.#clock = clock;
     this.#link = new IcLink(channel, this, this.state.ic);
+    clock.on(ALARM, () => this.#next());
   }
 
   copy({ to, bytes: data, overwrite = false, createPath = false }: CopyRequest): void {
@@ -97,6 +107,7 @@ export class Fcopy implements Device, IcComponent, FcopyService {
 
   onOpen(): void {
     this.#begin();
+    this.state.tries = 0;
     this.#link.onOpen();
   }
   onPacket(packet: Packet): void {
@@ -105,6 +116,7 @@ export class Fcopy implements Device, IcComponent, FcopyService {
   onClose(): void {
     // What was under way begins anew with the next guest, from its start.
     this.#begin();
+    this.#clock.cancel(ALARM);
     this.#link.onClose();
   }
 
@@ -125,6 +137,12 @@ export class Fcopy implements Device, IcComponent, FcopyService {
       this.#end(copy, state.failed);
       return;
     }
+    if (waiting === 'start' && status === STATUS.fail && state.failed === 0 && state.tries >= 0 && state.tries < TRIES) {
+      state.tries++;
+      this.#clock.set(ALARM, this.#clock.now + RETRY_NS);
+      return;
+    }
+    if (status !== STATUS.fail) state.tries = -1;
     if (status !== 0) state.failed = status;
     // A file that was never begun, or is there already, needs no cancelling.
     if (waiting === 'complete' || (waiting === 'start' && status !== 0)) {

@@ -23,7 +23,7 @@ export const DEVICES = {
   video: (channel: DeviceChannel, environment: DeviceEnvironment) => new Video(channel, environment),
   kvp: (channel: DeviceChannel, environment: DeviceEnvironment) => new Kvp(channel, environment),
   vss: (channel: DeviceChannel) => new Vss(channel),
-  fcopy: (channel: DeviceChannel) => new Fcopy(channel),
+  fcopy: (channel: DeviceChannel, environment: DeviceEnvironment) => new Fcopy(channel, environment),
   balloon: (channel: DeviceChannel, environment: DeviceEnvironment) => new Balloon(channel, environment),
   network: (channel: DeviceChannel, environment: DeviceEnvironment) => new Network(channel, environment),
 };

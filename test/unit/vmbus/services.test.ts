@@ -492,6 +492,36 @@ test('file copy: in the middle everything is plain state, and a copy of it ends 
   assert.deepEqual(run(true), run(false));
 });
 
+test('file copy: a guest whose driver is there before its daemon is asked again; one whose daemon is there is believed', () => {
+  const o = ready('fcopy');
+  const { fcopy } = o.d.vmbus.services;
+  const guest = new CopyDaemon();
+  const copy = () => fcopy.copy({ to: '/f', bytes: noise(10) });
+  copy();
+  for (let i = 0; i < 3; i++) {
+    assert.deepEqual(
+      guest.all(o, () => FAIL),
+      ['start /|f 0 10'],
+    );
+    o.d.advance(S / 2);
+  }
+  assert.deepEqual(guest.all(o), ['start /|f 0 10', 'write 0 10', 'complete']);
+  copy();
+  assert.deepEqual(
+    guest.all(o, () => FAIL),
+    ['start /|f 0 10'],
+  );
+  assert.deepEqual(reports(o.d), ['fcopy ok: /f: 10 bytes copied', 'fcopy failed: /f: the guest failed (0x80004005)']);
+  // Not for ever.
+  const never = ready('fcopy');
+  never.d.vmbus.services.fcopy.copy({ to: '/f', bytes: noise(10) });
+  let starts = guest.all(never, () => FAIL).length;
+  never.d.advance(100 * S, () => {
+    starts += guest.all(never, () => FAIL).length;
+  });
+  assert.deepEqual([starts, never.d.vmbus.services.fcopy.cancel()], [121, 0]);
+});
+
 test('file copy: only full paths of files', () => {
   const { fcopy } = new FakeDriver().vmbus.services;
   const copy = (to: string) => () => fcopy.copy({ to, bytes: new Uint8Array(1) });
