@@ -8,10 +8,16 @@ import type { GuestKernel } from './linux/kernel.ts';
 /** What the user asked the guest to do. */
 export type Plan =
   | { kind: 'continue' }
-  /** One instruction of one VP. With `over`, where it is now: an interrupt that comes first runs to its end. */
-  | { kind: 'step'; vp: number; over?: { pc: bigint; sp: bigint } }
-  /** Until this VP gets to `pc` with its stack pointer at or above `sp`: over a call, or out of a function. */
-  | { kind: 'to'; vp: number; pc: bigint; sp: bigint; next?: Plan };
+  /**
+   * One instruction of one VP. With `over`, where it is now: an interrupt that comes first runs to its end. `next` is asked when it is done
+   * how to go on; undefined: the guest stops.
+   */
+  | { kind: 'step'; vp: number; over?: { pc: bigint; sp: bigint }; next?: () => Plan | undefined }
+  /**
+   * Until this VP gets to `pc` with its stack pointer at or above `sp`: over a call, or out of a function. With `task`, what SP_EL0 has to
+   * hold there (Linux: `current`): the same code may run for others meanwhile, and the task may move to another VP.
+   */
+  | { kind: 'to'; vp: number; pc: bigint; sp: bigint; task?: bigint; next?: () => Plan | undefined };
 
 /** Why the guest has stopped. */
 export type StopReason = { kind: 'exit'; exit: Exit } | { kind: 'pause' } | { kind: 'entry' };
@@ -188,18 +194,32 @@ export class Runner {
     if (exit.kind === 'crash') return this.#host.stopOnCrash ? exit : undefined;
     if (exit.kind === 'step' && plan.kind === 'step' && plan.over && interruptedAt(this.#machine, plan.vp, plan.over.pc)) {
       this.#host.place(plan.over.pc);
-      this.#plan = { kind: 'to', vp: plan.vp, ...plan.over, next: plan };
+      this.#plan = { kind: 'to', vp: plan.vp, ...plan.over, next: () => plan };
       return undefined;
     }
+    if (exit.kind === 'step' && plan.kind === 'step' && this.#goesOn(plan.next)) return undefined;
     if (exit.kind !== 'breakpoint') return exit;
     const { vp, pc } = exit;
+    // Of a step by lines: the user's own breakpoint is on the way.
+    if (plan.kind === 'step' && this.#host.breakpoint(vp, pc)) return exit;
+    const read = (name: string): bigint => this.#machine.readRegister(vp, name) ?? 0n;
     const arrived =
-      plan.kind === 'to' && vp === plan.vp && pc === plan.pc && (this.#machine.readRegister(vp, 'sp') ?? 0n) >= plan.sp;
-    if (arrived && plan.next) {
-      this.#plan = plan.next;
-      return undefined;
-    }
-    if (arrived) return { kind: 'step', vp };
-    return this.#host.breakpoint(vp, pc) ? exit : undefined;
+      plan.kind === 'to' &&
+      pc === plan.pc &&
+      read('sp') >= plan.sp &&
+      (plan.task === undefined ? vp === plan.vp : read('SP_EL0') === plan.task);
+    if (!arrived) return this.#host.breakpoint(vp, pc) ? exit : undefined;
+    return this.#goesOn(plan.next) ? undefined : { kind: 'step', vp };
+  }
+
+  /** Asks a plan that is done how to go on; false: not at all. */
+  #goesOn(next: (() => Plan | undefined) | undefined): boolean {
+    const plan = next?.();
+    if (!plan) return false;
+    if (plan.kind === 'to') this.#host.place(plan.pc);
+    this.#plan = plan;
+    // A VP passes over a breakpoint at its own place.
+    if (plan.kind !== 'continue') this.#resumeVp = plan.vp;
+    return true;
   }
 }

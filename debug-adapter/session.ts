@@ -21,15 +21,19 @@ import { evaluate } from './expression/evaluate.ts';
 import { ExpressionError } from './expression/parse.ts';
 import { stackOf } from './linux/callers.ts';
 import { GuestKernel } from './linux/kernel.ts';
-import type { Frame } from './linux/unwind.ts';
+import type { SymbolFiles } from './linux/symbol-files.ts';
+import { type Frame, lookupPc } from './linux/unwind.ts';
 import { Listings } from './listing.ts';
 import type { CustomEvents, LaunchArguments } from './protocol.ts';
 import { checkArguments } from './requests/arguments.ts';
 import { HANDLERS } from './requests/index.ts';
 import { ScreenWatch } from './screen.ts';
 import { type Plan, Runner, type StopReason } from './runner.ts';
-import { type CodeBreakpoint, CodeBreakpoints, HypercallStops, judge } from './stops.ts';
+import type { SourcePaths } from './sources.ts';
+import { type CodeBreakpoint, CodeBreakpoints, HypercallStops, judge, type Places } from './stops.ts';
 import { threadOf, vpOf } from './threads.ts';
+import { withoutDamage } from './symbols/byte-source.ts';
+import type { SourceFrame } from './symbols/dwarf/debug-info.ts';
 import type { SourceLocation } from './types/catalog.ts';
 import { UserError } from './user-error.ts';
 
@@ -43,6 +47,9 @@ export interface Debuggee {
   config: MachineConfig;
   args: LaunchArguments;
   disks: DiskFiles;
+  /** Symbol files of the kernel and its modules, and where sources are. */
+  files: SymbolFiles;
+  sources: SourcePaths;
 }
 
 /** Which children are wanted, and how numbers are shown. */
@@ -209,6 +216,7 @@ export class Session extends DebugSession {
       const { disks, machine } = this.#debuggee;
       for (const line of disks.save(machine)) this.say(line);
       disks.close();
+      this.#debuggee.files.close();
     }
     if (this.#consoleLog !== undefined) fs.closeSync(this.#consoleLog);
     this.#consoleLog = undefined;
@@ -256,7 +264,9 @@ export class Session extends DebugSession {
       else if (event.kind === 'service') this.say(`${event.service}: ${event.message}`, event.ok ? 'console' : 'stderr');
       else if (event.kind === 'guest') this.say(`${event.part}: ${event.message}`, 'stderr');
     });
+    debuggee.files.onChange = () => this.resolveBreakpoints();
     kernel.onFound = (found) => {
+      debuggee.files.placeKernel();
       this.say(`${found.summary} (found in ${found.milliseconds.toFixed(0)} ms)`);
       this.resolveBreakpoints();
     };
@@ -364,7 +374,7 @@ export class Session extends DebugSession {
 
   #breakpoint(vp: number, pc: bigint): boolean {
     const { kernel, args } = this.debuggee;
-    if (pc === kernel.moduleLoadAddress && this.codeBreakpoints.internal.has(pc) && kernel.refreshModules(vp))
+    if (pc === kernel.moduleLoadAddress && this.codeBreakpoints.internal.has(pc) && this.refreshModules(vp))
       this.resolveBreakpoints();
     if (args.noDebug) return false;
     let stops = false;
@@ -398,7 +408,7 @@ export class Session extends DebugSession {
     this.endProgress();
     const exit = reason.kind === 'exit' ? reason.exit : undefined;
     const vp = exit && 'vp' in exit ? exit.vp : 0;
-    kernel.refreshModules(vp);
+    this.refreshModules(vp);
     this.resolveBreakpoints();
     if (!this.#stoppedBefore && exit) this.#reportFirstStop();
     const title = exit ? exitTitle(exit, kernel) : reason.kind === 'pause' ? 'paused' : 'stopped at the first instruction';
@@ -484,10 +494,21 @@ export class Session extends DebugSession {
 
   // --- breakpoints ---------------------------------------------------------------------------------------------------------
 
+  /** What knows where code is. */
+  get places(): Places {
+    const { kernel, files } = this.debuggee;
+    return { symbols: kernel.symbols, functionAddresses: (name, module) => files.functionAddresses(name, module) };
+  }
+
+  /** Reads the guest's list of modules again. True when it, or a symbol file, has changed. */
+  refreshModules(vp: number): boolean {
+    const { kernel, files } = this.debuggee;
+    return kernel.refreshModules(vp) && (files.update(kernel.modules), true);
+  }
+
   /** Looks up the names of function breakpoints again, and tells the client what was found. */
   resolveBreakpoints(): void {
-    const { kernel } = this.debuggee;
-    for (const b of this.codeBreakpoints.resolve(kernel.symbols))
+    for (const b of this.codeBreakpoints.resolve(this.places))
       this.sendEvent(new Event('breakpoint', { reason: 'changed', breakpoint: this.breakpointBody(b) }));
     this.#placeBreakpoints();
   }
@@ -501,7 +522,8 @@ export class Session extends DebugSession {
         verified: false,
         message: `${b.text} is not known yet: it is looked up again when the kernel or a module is found`,
       };
-    return { id: b.id, verified: true, instructionReference: `0x${b.addresses[0].toString(16)}` };
+    const line = b.line === undefined ? {} : { line: b.line };
+    return { id: b.id, verified: true, instructionReference: `0x${b.addresses[0].toString(16)}`, ...line };
   }
 
   #placeBreakpoints(): void {
@@ -515,6 +537,12 @@ export class Session extends DebugSession {
   }
 
   // --- frames and variables ------------------------------------------------------------------------------------------------
+
+  /** The functions at a frame, inlined ones first, by debug information; empty: there is none. */
+  sourceFrames(frame: Frame): SourceFrame[] {
+    const at = frame.kind === 'user' ? undefined : this.debuggee.files.at(lookupPc(frame));
+    return at ? withoutDamage(() => at.symbols.info.frames(at.address), []) : [];
+  }
 
   /** A DAP frame id, valid until the guest goes on. */
   frameId(vp: number, frame: Frame, depth = 0): number {

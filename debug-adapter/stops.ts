@@ -223,14 +223,24 @@ export class HypercallStops {
 
 // --- breakpoints on code --------------------------------------------------------------------------------------------------
 
+/** Where a breakpoint on a source line is. */
+export interface Found {
+  addresses: bigint[];
+  line: number;
+}
+
 export interface CodeBreakpoint extends Guard {
   id: number;
   /** Each origin's list is replaced as a whole. */
-  origin: 'function' | 'instruction' | `listing ${string}`;
+  origin: 'function' | 'instruction' | `listing ${string}` | `source ${string}`;
   /** Function name, `name+0x10`, `name+0x10 [module]` or address as the user wrote it. */
   text: string;
   /** Empty while the name is unknown. */
   addresses: bigint[];
+  /** Where it is now; for those that are more than a name or an address. */
+  find?: () => Found | undefined;
+  /** The line that has it, where that is another than was asked for. */
+  line?: number;
   errorShown?: boolean;
   /** What is wrong with it, for good. */
   problem?: string;
@@ -256,6 +266,25 @@ export function codeAddresses(text: string, symbols: Symbolizer): bigint[] {
   ];
 }
 
+/** What knows where code is. */
+export interface Places {
+  readonly symbols: Symbolizer;
+  /** Where a breakpoint on a function goes by debug information; undefined: there is none about it. */
+  functionAddresses(name: string, module?: string): bigint[] | undefined;
+}
+
+function locate(b: CodeBreakpoint, { symbols, functionAddresses }: Places): void {
+  if (b.find) {
+    const found = b.find();
+    b.addresses = found?.addresses ?? [];
+    if (found) b.line = found.line;
+    return;
+  }
+  const name = b.origin === 'function' ? /^\s*([A-Za-z_]\w*)\s*(?:\[(\w+)\])?\s*$/.exec(b.text) : null;
+  const known = name ? functionAddresses(name[1], name[2]) : undefined;
+  b.addresses = known?.slice(0, MAX_PLACES) ?? codeAddresses(b.text, symbols);
+}
+
 /** All breakpoints on code; keeps the machine's in step. */
 export class CodeBreakpoints {
   list: CodeBreakpoint[] = [];
@@ -267,13 +296,15 @@ export class CodeBreakpoints {
   /** Replaces those of one origin. */
   set(
     origin: CodeBreakpoint['origin'],
-    items: (GuardText & { text: string })[],
-    symbols: Symbolizer | undefined,
+    items: (GuardText & { text: string; find?: CodeBreakpoint['find'] })[],
+    places: Places | undefined,
   ): CodeBreakpoint[] {
     const made = items.map((item): CodeBreakpoint => {
-      const base = { id: this.#nextId++, origin, text: item.text };
+      const base = { id: this.#nextId++, origin, text: item.text, ...(item.find ? { find: item.find } : {}) };
       try {
-        return { ...base, ...guard(item), addresses: symbols ? codeAddresses(item.text, symbols) : [] };
+        const b: CodeBreakpoint = { ...base, ...guard(item), addresses: [] };
+        if (places) locate(b, places);
+        return b;
       } catch (e) {
         if (!(e instanceof UserError)) throw e;
         return { ...base, hits: 0, addresses: [], problem: e.message };
@@ -284,13 +315,12 @@ export class CodeBreakpoints {
   }
 
   /** Looks up names again; returns those whose places changed. */
-  resolve(symbols: Symbolizer): CodeBreakpoint[] {
+  resolve(places: Places): CodeBreakpoint[] {
     return this.list.filter((b) => {
       if (b.problem || b.origin === 'instruction') return false;
-      const now = codeAddresses(b.text, symbols);
-      if (now.join() === b.addresses.join()) return false;
-      b.addresses = now;
-      return true;
+      const before = b.addresses.join();
+      locate(b, places);
+      return b.addresses.join() !== before;
     });
   }
 

@@ -58,6 +58,16 @@ class ConfigurationProvider implements vscode.DebugConfigurationProvider {
     if (Array.isArray(config.disks))
       for (const disk of config.disks)
         if (typeof disk === 'object' && disk !== null) absolute(disk as Record<string, unknown>, DISK_PATHS);
+    // A kernel tree that is open has the sources and, built, the debug information.
+    if (base) {
+      config.sourceMap ??= { '': base };
+      config.symbols ??= [base];
+    }
+    const { sourceMap, symbols } = config as { sourceMap?: unknown; symbols?: unknown };
+    if (typeof sourceMap === 'object' && sourceMap !== null)
+      absolute(sourceMap as Record<string, unknown>, Object.keys(sourceMap));
+    if (Array.isArray(symbols))
+      config.symbols = symbols.map((s: unknown) => (typeof s === 'string' && base ? path.resolve(base, s) : s));
     return config;
   }
 }

@@ -14,7 +14,7 @@ import type { GuestKernel } from './kernel.ts';
 /** Where distributions put debug information of installed packages. */
 const SYSTEM_FOLDERS = ['/usr/lib/debug'];
 /** Files of a folder that are looked through for modules, at most. */
-const MAX_FILES = 200_000;
+const MAX_FILES = 20_000;
 
 const isFile = (file: string): boolean => fs.statSync(file, { throwIfNoEntry: false })?.isFile() ?? false;
 const isFolder = (file: string): boolean => fs.statSync(file, { throwIfNoEntry: false })?.isDirectory() ?? false;
@@ -216,6 +216,16 @@ export class SymbolFiles {
     if (known) return known;
     const found = new Map<string, string[]>();
     this.#moduleFiles.set(folder, found);
+    const add = (file: string): void => {
+      found.set(moduleName(file), [...(found.get(moduleName(file)) ?? []), file]);
+    };
+    // A build tree lists its modules (Linux, Documentation/kbuild/kbuild.rst), by objects since 6.2.
+    const order = path.join(folder, 'modules.order');
+    if (isFile(order)) {
+      for (const line of fs.readFileSync(order, 'utf8').split('\n'))
+        if (line) add(path.join(folder, line.replace(/\.k?o$/, '.ko')));
+      return found;
+    }
     const { release } = this.#kernel;
     const releases = ['lib/modules', 'usr/lib/debug/lib/modules', 'usr/lib/modules'].map((f) => path.join(folder, f));
     const roots = releases.some(isFolder) ? releases.map((f) => path.join(f, release ?? '')).filter(isFolder) : [folder];
@@ -231,7 +241,7 @@ export class SymbolFiles {
         if (left-- <= 0) return;
         const file = path.join(at, e.name);
         if (e.isDirectory()) walk(file);
-        else if (/\.ko(\.debug)?$/.test(e.name)) found.set(moduleName(e.name), [...(found.get(moduleName(e.name)) ?? []), file]);
+        else if (/\.ko(\.debug)?$/.test(e.name)) add(file);
       }
     };
     for (const root of roots) walk(root);

@@ -4,7 +4,7 @@ import { hex } from '../../emulator/base/bits.ts';
 import type { Session } from '../session.ts';
 import { crashReport, describeHypercall, describeStack, exitTitle, fieldLines } from '../describe.ts';
 import { callerName, stackOf } from '../linux/callers.ts';
-import { type HypercallStop, hypercallStop } from '../stops.ts';
+import { type Found, type HypercallStop, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 
 export const CRASH_FILTER = 'crash';
@@ -43,17 +43,46 @@ const address = (reference: string, offset: number | undefined): string | undefi
     ? `0x${BigInt.asUintN(64, BigInt(reference) + BigInt(offset ?? 0)).toString(16)}`
     : undefined;
 
+/** A place in a source file that the user sees: wherever the kernel and its modules have code of that line now. */
+export function findLine(session: Session, file: string, line: number): Found | undefined {
+  const { files, sources } = session.debuggee;
+  const candidates = sources.candidates(file);
+  let best: Found | undefined;
+  for (const symbols of files.all) {
+    const numbers = candidates.map((c) => symbols.info.findFiles(c)).find((n) => n.length);
+    const found = numbers && symbols.info.lineLocations(numbers, line);
+    const addresses = found?.addresses.flatMap((a) => symbols.toGuest(a)) ?? [];
+    if (!found || !addresses.length || (best && found.line > best.line)) continue;
+    // A header's line may have code in the kernel and in modules.
+    best = { line: found.line, addresses: best?.line === found.line ? [...best.addresses, ...addresses] : addresses };
+  }
+  return best;
+}
+
+function sourceBreakpoints(
+  session: Session,
+  args: DebugProtocol.SetBreakpointsArguments,
+): DebugProtocol.SetBreakpointsResponse['body'] {
+  const { path: file } = args.source;
+  const wanted = args.breakpoints ?? [];
+  if (!file) throw new UserError('setBreakpoints: the source has neither a path nor a reference');
+  const items = wanted.map((b) => ({
+    text: `${file}:${b.line}`,
+    find: () => findLine(session, file, b.line),
+    condition: b.condition,
+    hitCondition: b.hitCondition,
+    logMessage: b.logMessage,
+  }));
+  const made = session.codeBreakpoints.set(`source ${file}`, items, session.places);
+  session.resolveBreakpoints();
+  return { breakpoints: made.map((b, i) => ({ line: wanted[i].line, ...session.breakpointBody(b), source: args.source })) };
+}
+
 export const breakpoints = {
-  /** Lines of listings are instructions. Those of the kernel's sources need debug information, which this version does not read. */
+  /** Lines of sources, and of listings, where they are instructions. */
   setBreakpoints(session: Session, args: DebugProtocol.SetBreakpointsArguments): DebugProtocol.SetBreakpointsResponse['body'] {
     const wanted = args.breakpoints ?? [];
-    const unverified = (message: string): DebugProtocol.SetBreakpointsResponse['body'] => ({
-      breakpoints: wanted.map(() => ({ verified: false, message })),
-    });
-    if (!args.source.sourceReference)
-      return unverified(
-        'Breakpoints on source lines are not supported yet: use function breakpoints, or lines of the disassembly',
-      );
+    if (!args.source.sourceReference) return sourceBreakpoints(session, args);
     const { kernel } = session.debuggee;
     const { sourceReference, path = '' } = args.source;
     const listing = session.listings.find(args.source, kernel.symbols);
@@ -66,19 +95,35 @@ export const breakpoints = {
         logMessage: b.logMessage,
       };
     });
-    const made = session.codeBreakpoints.set(`listing ${sourceReference} ${path}`, items, kernel.symbols);
+    const made = session.codeBreakpoints.set(`listing ${sourceReference} ${path}`, items, session.places);
     for (const b of made) if (b.text === '' && !b.problem) b.problem = 'No instruction is on this line';
     session.resolveBreakpoints();
     return { breakpoints: made.map((b, i) => ({ ...session.breakpointBody(b), line: wanted[i].line, source: args.source })) };
+  },
+
+  /** Lines of a source file that have code. */
+  breakpointLocations(
+    session: Session,
+    args: DebugProtocol.BreakpointLocationsArguments,
+  ): DebugProtocol.BreakpointLocationsResponse['body'] {
+    const { files, sources } = session.debuggee;
+    const { path: file } = args.source;
+    if (!file || args.source.sourceReference) return { breakpoints: [{ line: args.line }] };
+    const lines = new Set<number>();
+    const candidates = sources.candidates(file);
+    for (const { info } of files.all) {
+      const numbers = candidates.map((c) => info.findFiles(c)).find((n) => n.length);
+      for (const line of numbers ? info.linesWithCode(numbers, args.line, args.endLine ?? args.line) : []) lines.add(line);
+    }
+    return { breakpoints: [...lines].sort((a, b) => a - b).map((line) => ({ line })) };
   },
 
   setFunctionBreakpoints(
     session: Session,
     args: DebugProtocol.SetFunctionBreakpointsArguments,
   ): DebugProtocol.SetFunctionBreakpointsResponse['body'] {
-    const { kernel } = session.debuggee;
     const items = args.breakpoints.map((b) => ({ text: b.name, condition: b.condition, hitCondition: b.hitCondition }));
-    const made = session.codeBreakpoints.set('function', items, kernel.symbols);
+    const made = session.codeBreakpoints.set('function', items, session.places);
     session.resolveBreakpoints();
     return { breakpoints: made.map((b) => session.breakpointBody(b)) };
   },
@@ -87,13 +132,12 @@ export const breakpoints = {
     session: Session,
     args: DebugProtocol.SetInstructionBreakpointsArguments,
   ): DebugProtocol.SetInstructionBreakpointsResponse['body'] {
-    const { kernel } = session.debuggee;
     const items = args.breakpoints.map((b) => ({
       text: address(b.instructionReference, b.offset) ?? b.instructionReference,
       condition: b.condition,
       hitCondition: b.hitCondition,
     }));
-    const made = session.codeBreakpoints.set('instruction', items, kernel.symbols);
+    const made = session.codeBreakpoints.set('instruction', items, session.places);
     for (const b of made) {
       if (b.addresses.length === 0 && !b.problem) b.problem = `${b.text} is not an address`;
       else if (b.addresses[0] % 4n !== 0n) {

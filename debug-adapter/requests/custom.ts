@@ -14,7 +14,7 @@ type CustomHandlers = { [K in keyof CustomRequests]: Handler<CustomRequests[K][0
 /** The last `count` hypercalls, oldest first. */
 export function hypercallRecords(session: Session, count: number): HypercallRecord[] {
   const { kernel } = session.debuggee;
-  if (session.runner.running) kernel.refreshModules(0);
+  if (session.runner.running) session.refreshModules(0);
   const { symbols } = kernel;
   return session.calls.slice(-Math.max(1, count)).map(({ index, now, event, frames }) => ({
     index,

@@ -6,11 +6,13 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import { BOOT_KINDS, ConfigError, createMachine, DEFAULTS, isBootKind, type MachineConfig } from '../../emulator/index.ts';
 import { DiskFiles } from '../disks.ts';
 import { unwrapKernel } from '../kernel-file.ts';
+import { isElf } from '../../emulator/base/elf.ts';
 import { GuestKernel } from '../linux/kernel.ts';
-import type { CopySetting, DiskSetting, LaunchArguments } from '../protocol.ts';
-import { copyRequest } from '../services.ts';
+import { SymbolFiles } from '../linux/symbol-files.ts';
+import type { DiskSetting, LaunchArguments } from '../protocol.ts';
 import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
+import { SourcePaths } from '../sources.ts';
 import { callCode, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 import { FILTERS } from './breakpoints.ts';
@@ -20,6 +22,7 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   supportsFunctionBreakpoints: true,
   supportsConditionalBreakpoints: true,
   supportsHitConditionalBreakpoints: true,
+  supportsBreakpointLocationsRequest: true,
   supportsLogPoints: true,
   supportsInstructionBreakpoints: true,
   supportsExceptionFilterOptions: true,
@@ -41,7 +44,7 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
 };
 
 /** What a whole-number setting may be. */
-const RANGES = { memory: [64, 3072, 'MiB'], maxMemory: [64, 3072, 'MiB'], cpus: [1, 64, 'virtual processors'] } as const;
+const RANGES = { memory: [64, 3072, 'MiB'], cpus: [1, 64, 'virtual processors'] } as const;
 
 /** Checks everything that can be checked without reading files. Throws UserError. */
 function checkArguments(args: LaunchArguments): void {
@@ -63,7 +66,7 @@ function checkArguments(args: LaunchArguments): void {
     );
   if (args.load !== undefined && !/^0x[0-9a-f]{1,12}$/i.test(args.load))
     throw new UserError(`launch.json: "load" must be an address, such as "0x80000", not ${JSON.stringify(args.load)}`);
-  for (const key of ['memory', 'maxMemory', 'cpus'] as const) {
+  for (const key of ['memory', 'cpus'] as const) {
     const value = args[key];
     const [least, most, unit] = RANGES[key];
     if (value !== undefined && (!Number.isInteger(value) || value < least || value > most))
@@ -72,8 +75,15 @@ function checkArguments(args: LaunchArguments): void {
       );
   }
   checkDisks(args.disks);
-  checkPairs(args.keyValuePairs);
-  checkCopies(args.copyFiles);
+  const { symbols, sourceMap } = args;
+  if (symbols !== undefined && (!Array.isArray(symbols) || symbols.some((s) => typeof s !== 'string')))
+    throw new UserError('launch.json: "symbols" must be a list of files and folders');
+  const folders: unknown[] = typeof sourceMap === 'object' && sourceMap !== null ? Object.values(sourceMap) : [];
+  if (
+    sourceMap !== undefined &&
+    (typeof sourceMap !== 'object' || sourceMap === null || folders.some((f) => typeof f !== 'string'))
+  )
+    throw new UserError('launch.json: "sourceMap" must be an object of folders by the start of paths in debug information');
   if (args.display !== undefined) ofSetting('display', () => displayOf(args.display ?? ''));
   const calls = args.stopOnHypercalls;
   if (calls !== undefined && (!Array.isArray(calls) || calls.some((c) => typeof c !== 'string')))
@@ -105,39 +115,6 @@ function checkDisks(disks: unknown): void {
       const type = (DISK_KEYS as Record<string, string | undefined>)[key];
       if (type === undefined || typeof value !== type)
         throw new UserError(`launch.json: "disks": "${key}" ${type === undefined ? 'is not known' : `must be a ${type}`}`);
-    }
-  }
-}
-
-function checkPairs(pairs: unknown): void {
-  if (pairs === undefined) return;
-  if (
-    typeof pairs !== 'object' ||
-    pairs === null ||
-    Array.isArray(pairs) ||
-    Object.values(pairs).some((v) => typeof v !== 'string')
-  )
-    throw new UserError('launch.json: "keyValuePairs" must be an object of texts');
-}
-
-/** What a file to copy may say. */
-const COPY_KEYS: Record<keyof CopySetting, 'string' | 'boolean'> = {
-  from: 'string',
-  to: 'string',
-  overwrite: 'boolean',
-  createPath: 'boolean',
-};
-
-function checkCopies(copies: unknown): void {
-  if (copies === undefined) return;
-  if (!Array.isArray(copies)) throw new UserError('launch.json: "copyFiles" must be a list of { "from": "...", "to": "..." }');
-  for (const copy of copies as unknown[]) {
-    if (typeof copy !== 'object' || copy === null || !('from' in copy) || !('to' in copy))
-      throw new UserError(`launch.json: "copyFiles": ${JSON.stringify(copy)} has no "from" or no "to"`);
-    for (const [key, value] of Object.entries(copy)) {
-      const type = (COPY_KEYS as Record<string, string | undefined>)[key];
-      if (type === undefined || typeof value !== type)
-        throw new UserError(`launch.json: "copyFiles": "${key}" ${type === undefined ? 'is not known' : `must be a ${type}`}`);
     }
   }
 }
@@ -203,9 +180,6 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       kernel,
       kernelName,
       disks: disks.configs,
-      maxMemory: args.maxMemory,
-      keyValuePairs: args.keyValuePairs,
-      copyFiles: ofSetting('copyFiles', () => (args.copyFiles ?? []).map(copyRequest)),
       ...(initrd && args.initrd ? { initrd, initrdName: path.basename(args.initrd) } : {}),
       seed: DEFAULTS.seed,
       startTime: DEFAULTS.startTime,
@@ -214,7 +188,12 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     const machine = createMachine(config);
     const built = performance.now();
     const guest = new GuestKernel(machine, kernel, kernelName);
-    session.adopt({ machine, kernel: guest, config, args, disks });
+    const files = new SymbolFiles(guest, args.symbols);
+    guest.rules = (pc) => files.rules(pc);
+    const sources = new SourcePaths(args.sourceMap);
+    await files.openKernel(isElf(kernel) ? args.kernel : undefined);
+    const indexed = performance.now();
+    session.adopt({ machine, kernel: guest, config, args, disks, files, sources });
     session.stopOnCrash = args.stopOnCrash ?? true;
     session.hypercallStops.set(
       'launch',
@@ -229,6 +208,10 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       `Hyper-V guest with ${config.memory} MiB, ${config.cpus} VP${config.cpus > 1 ? 's' : ''}, CPU ${config.cpu}: built in ${ms(read, built)}`,
     );
     if (guest.symbols.size) session.say(`${guest.symbols.size} symbols from ${kernelName}`);
+    for (const { info } of files.all) session.say(`Debug information of ${info.elf.name}, ready in ${ms(built, indexed)}`);
+    const problem = files.problems.get('');
+    if (args.symbols?.length && problem) session.say(`No debug information for the kernel: ${problem}`);
+    for (const folder of sources.missing) session.say(`launch.json: "sourceMap": there is no folder ${folder}`, 'stderr');
   } catch (e) {
     disks?.close();
     session.endProgress();

@@ -5,7 +5,20 @@ import type { Session } from '../session.ts';
 
 export const modules = {
   modules(session: Session, args: DebugProtocol.ModulesArguments): DebugProtocol.ModulesResponse['body'] {
-    const { kernel, config } = session.debuggee;
+    const { kernel, config, files } = session.debuggee;
+    /** `module` undefined: the kernel. */
+    const debugInfo = (module: string | undefined): Pick<DebugProtocol.Module, 'symbolStatus' | 'symbolFilePath'> | undefined => {
+      const found = files.all.find((l) => l.module === module);
+      if (!found) return undefined;
+      const { info } = found;
+      const problems = info.problems.length ? `; ${info.problems.length} problems: ${info.problems[0]}` : '';
+      return { symbolStatus: `debug information${problems}`, symbolFilePath: info.elf.name };
+    };
+    /** Why there is none, where files were named. */
+    const why = (module: string): string => {
+      const problem = files.problems.get(module);
+      return problem && session.debuggee.args.symbols?.length ? `; no debug information: ${problem}` : '';
+    };
     const all: DebugProtocol.Module[] = [
       {
         id: 'kernel',
@@ -17,6 +30,7 @@ export const modules = {
           : kernel.symbols.size
             ? `${kernel.symbols.size} from the file`
             : 'not found yet',
+        ...debugInfo(undefined),
         ...(kernel.image
           ? { addressRange: `${hex(kernel.image.base)}-${hex(kernel.image.base + BigInt(kernel.image.size))}` }
           : {}),
@@ -24,7 +38,8 @@ export const modules = {
       ...kernel.modules.map((m) => ({
         id: m.name,
         name: m.name,
-        symbolStatus: `${m.symbols.length} from the guest`,
+        symbolStatus: `${m.symbols.length} from the guest${why(m.name)}`,
+        ...debugInfo(m.name),
         addressRange: `${hex(m.base)}-${hex(m.base + BigInt(m.size))}`,
       })),
     ];

@@ -1,8 +1,9 @@
 /** Threads are VPs; frames come from the guest's stack. */
+import path from 'node:path';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { hex } from '../../emulator/base/bits.ts';
-import { stackOf } from '../linux/callers.ts';
-import { frameName } from '../linux/unwind.ts';
+import { walkStack } from '../linux/callers.ts';
+import { type Frame, frameName } from '../linux/unwind.ts';
 import type { Session } from '../session.ts';
 import { threadOf } from '../threads.ts';
 
@@ -32,24 +33,39 @@ export const stack = {
     session.needStopped();
     const { kernel, machine } = session.debuggee;
     const vp = session.vp(args.threadId);
-    const frames = machine.vpState(vp) === 'off' ? [] : stackOf(kernel, vp);
+    if (machine.vpState(vp) === 'off') return { stackFrames: [], totalFrames: 0 };
+    const { frames, broken } = walkStack(kernel, vp);
+    const all = frames.flatMap((frame) => shownFrames(session, vp, frame));
+    if (broken) all.push({ id: 0, name: `the stack ends here: ${broken}`, line: 0, column: 0, presentationHint: 'label' });
     const start = args.startFrame ?? 0;
-    const shown = frames.slice(start, args.levels ? start + args.levels : undefined);
-    return {
-      stackFrames: shown.map((frame): DebugProtocol.StackFrame => {
-        const module = kernel.symbols.at(frame.pc)?.symbol.module;
-        const { listing, line } = session.listings.at(frame.pc, kernel.symbols);
-        return {
-          id: session.frameId(vp, frame),
-          name: `${frameName(frame, kernel.symbols)}${frame.kind === 'exception' ? ' (exception taken here)' : frame.kind === 'user' ? ' (user space)' : ''}`,
-          source: { name: listing.name, path: listing.name, sourceReference: listing.id, origin: 'disassembly' },
-          line,
-          column: 1,
-          instructionPointerReference: hex(frame.pc),
-          ...(module ? { moduleId: module } : {}),
-        };
-      }),
-      totalFrames: frames.length,
-    };
+    return { stackFrames: all.slice(start, args.levels ? start + args.levels : undefined), totalFrames: all.length };
   },
 };
+
+/** A frame as the client shows it: one for each function that is inlined there, too. */
+function shownFrames(session: Session, vp: number, frame: Frame): DebugProtocol.StackFrame[] {
+  const { kernel, sources } = session.debuggee;
+  const module = kernel.symbols.at(frame.pc)?.symbol.module;
+  const what = frame.kind === 'exception' ? ' (exception taken here)' : frame.kind === 'user' ? ' (user space)' : '';
+  const common = { instructionPointerReference: hex(frame.pc), ...(module ? { moduleId: module } : {}) };
+  const listed = (): Pick<DebugProtocol.StackFrame, 'source' | 'line' | 'column'> => {
+    const { listing, line } = session.listings.at(frame.pc, kernel.symbols);
+    return {
+      source: { name: listing.name, path: listing.name, sourceReference: listing.id, origin: 'disassembly' },
+      line,
+      column: 1,
+    };
+  };
+  const functions = session.sourceFrames(frame);
+  if (!functions.some((f) => f.name !== undefined))
+    return [{ id: session.frameId(vp, frame), name: `${frameName(frame, kernel.symbols)}${what}`, ...listed(), ...common }];
+  return functions.map((f, depth): DebugProtocol.StackFrame => {
+    const isLast = depth === functions.length - 1;
+    const local = f.line > 0 ? sources.local(f.path) : undefined;
+    const place = local
+      ? { source: { name: path.basename(local), path: local }, line: f.line, column: Math.max(f.column, 1) }
+      : listed();
+    const name = isLast ? frameName(frame, kernel.symbols) : `${f.name ?? '?'} (inlined)`;
+    return { id: session.frameId(vp, frame, depth), name: `${name}${isLast ? what : ''}`, ...place, ...common };
+  });
+}

@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import type { DebugProtocol } from '@vscode/debugprotocol';
+import { Client, EMBEDDED } from './harness.ts';
+
+/** Debugging C sources, on the embedded guest: a freestanding kernel with DWARF 5. */
+const FOLDER = path.dirname(EMBEDDED);
+const FIXTURE = path.join(FOLDER, 'fixture.c');
+const launch = { kernel: EMBEDDED, memory: 64, sourceMap: { '': FOLDER } };
+
+/** Line (from 1) of the first line of a source that has `text`. */
+const lineOf = (file: string, text: string): number => {
+  const at = fs
+    .readFileSync(file, 'utf8')
+    .split('\n')
+    .findIndex((l) => l.includes(text));
+  assert.notEqual(at, -1, text);
+  return at + 1;
+};
+type Breakpoints = DebugProtocol.SetBreakpointsResponse['body'];
+const place = (f: DebugProtocol.StackFrame) => `${f.name.replace(/\+0x[0-9a-f]+/, '')} ${f.source?.name}:${f.line}`;
+
+test('a breakpoint on a line, frames with lines, steps over, into and out of functions', async (t) => {
+  const dc = await Client.start(t);
+  const line = lineOf(FIXTURE, 'total += inner(moved, i);');
+  await dc.launch(launch, async () => {
+    const { breakpoints } = await dc.request<Breakpoints>('setBreakpoints', {
+      source: { path: FIXTURE },
+      breakpoints: [{ line }, { line: lineOf(FIXTURE, 'enum colour {') }, { line: 100_000 }],
+    });
+    assert.deepEqual(
+      breakpoints.map((b) => [b.verified, b.line]),
+      [
+        [true, line],
+        // The next line that has code.
+        [true, lineOf(FIXTURE, 'static int add(int a') + 1],
+        [false, 100_000],
+      ],
+    );
+  });
+  let stop = await dc.stopped();
+  assert.equal(stop.reason, 'breakpoint');
+  assert.deepEqual((await dc.frames()).map(place).slice(0, 4), [
+    `middle fixture.c:${line}`,
+    `outer fixture.c:${lineOf(FIXTURE, 'int points = middle(3);')}`,
+    `fixture_run fixture.c:${lineOf(FIXTURE, 'int result = outer();')}`,
+    `main main.c:${lineOf(path.join(FOLDER, 'main.c'), 'fixture_run();')}`,
+  ]);
+  await dc.request('setBreakpoints', { source: { path: FIXTURE }, breakpoints: [] });
+
+  const step = async (how: 'next' | 'stepIn' | 'stepOut'): Promise<string> => {
+    await dc.request(how, { threadId: stop.threadId });
+    stop = await dc.stopped();
+    assert.equal(stop.reason, 'step');
+    return place((await dc.frames())[0]);
+  };
+  const fixture = (text: string): string => `fixture.c:${lineOf(FIXTURE, text)}`;
+  assert.equal(
+    await step('stepIn'),
+    `inner ${fixture('int product = p.x')}`.replace(/\d+$/, (n) => String(Number(n) - 1)),
+  );
+  assert.equal(await step('next'), `inner ${fixture('int local = fixture')}`);
+  assert.equal(await step('stepIn'), `add fixture.c:${lineOf(FIXTURE, 'static int add(int a') + 1}`);
+  assert.match(await step('stepOut'), /^inner fixture\.c:/);
+  assert.equal(await step('stepOut'), `middle fixture.c:${line}`);
+  assert.equal(await step('next'), `middle ${fixture('for (int i = 0; i < count')}`);
+  assert.equal(await step('next'), `middle ${fixture('struct point moved =')}`);
+  // Over recursion: the outer call, not one inside it.
+  await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'fib', condition: '$w0 == 5' }] });
+  await dc.request('continue', { threadId: stop.threadId });
+  stop = await dc.stopped();
+  await dc.request('setFunctionBreakpoints', { breakpoints: [] });
+  const depth = (await dc.frames()).length;
+  for (const text of ['a = fib(n - 1);', 'b = fib(n - 2);']) {
+    let at = '';
+    for (let i = 0; i < 5 && at !== `fib ${fixture(text)}`; i++) at = await step('next');
+    assert.equal(at, `fib ${fixture(text)}`);
+    assert.equal((await dc.frames()).length, depth);
+  }
+  await dc.request('disconnect');
+});
+
+test('lines that have code; a file that no debug information knows; sources stay in their folders', async (t) => {
+  const dc = await Client.start(t);
+  await dc.launch({ ...launch, stopOnEntry: true, sourceMap: { '': '/nonexistent/folder' } });
+  const missing = (body: { output: string }) => /"sourceMap": there is no folder \/nonexistent\/folder/.test(body.output);
+  await dc.event<DebugProtocol.OutputEvent['body']>('output', missing);
+  await dc.stopped();
+  const [frame] = await dc.frames();
+  assert.equal(frame.source?.origin, 'disassembly', 'without sources the disassembly is shown');
+  const line = lineOf(FIXTURE, 'total += inner(moved, i);');
+  const known = await dc.request<DebugProtocol.BreakpointLocationsResponse['body']>('breakpointLocations', {
+    source: { path: FIXTURE },
+    line: line - 1,
+    endLine: line + 1,
+  });
+  assert.deepEqual(known.breakpoints, [{ line }]);
+  const strange = path.join(os.tmpdir(), 'no-such-source.c');
+  const { breakpoints } = await dc.request<Breakpoints>('setBreakpoints', {
+    source: { path: strange },
+    breakpoints: [{ line: 3 }],
+  });
+  assert.equal(breakpoints[0].verified, false);
+  assert.match(breakpoints[0].message ?? '', /no-such-source\.c:3 is not known yet/);
+  await dc.request('disconnect');
+});
+
+test('settings that cannot be used are refused in one line', async (t) => {
+  const dc = await Client.start(t);
+  await dc.launch({ ...launch, stopOnEntry: true, symbols: 'vmlinux' }).then(
+    () => assert.fail('symbols must be a list'),
+    (error: Error) => assert.match(error.message, /"symbols" must be a list/),
+  );
+});
