@@ -229,7 +229,7 @@ class Pass {
           break;
         case VARIABLE:
           if ((flag & (HAS.declaration | HAS.value)) === HAS.value) {
-            const name = nameForms[code] !== 0 ? this.#name(code, values) : this.#originName(code, values);
+            const name = nameForms[code] !== 0 ? this.#name(code, values) : this.#originName(code, start, values);
             if (name >= 0) this.#entry(name, KIND.variable, start);
           }
           break;
@@ -436,7 +436,7 @@ class Pass {
   }
 
   /** The name of an instance or completion: that of the entry that it names, or of the one after. */
-  #originName(code: number, values: number): number {
+  #originName(code: number, start: number, values: number): number {
     const bytes = this.#bytes;
     const { limit, flags, nameForms } = this.#table;
     let at = this.#find(code, values, DW_AT.abstract_origin);
@@ -451,7 +451,7 @@ class Pass {
       if (p < bytes.length && other < limit && flags[other] && nameForms[other] !== 0 && other < 0x4000)
         return this.#name(other, p);
     }
-    const text = new Die(this.#unit, values).name;
+    const text = new Die(this.#unit, start).name;
     return text ? this.#intern(new Uint8Array(Buffer.from(text, 'utf8')), 0, Buffer.byteLength(text)) : -1;
   }
 
@@ -548,7 +548,7 @@ class Pass {
         this.#code(range.from, range.to, start);
       }
     if (!alive) return;
-    const name = nameForms[code] !== 0 ? this.#name(code, values) : this.#originName(code, values);
+    const name = nameForms[code] !== 0 ? this.#name(code, values) : this.#originName(code, start, values);
     if (name >= 0) this.#entry(name, KIND.function, start);
     if (linkage >= 0) {
       const other = this.#nameAt(linkageForm, linkage);

@@ -88,7 +88,11 @@ export function storeIndex(folder: string | undefined, what: string, bytes: Uint
     evict(folder, file, limit);
     return true;
   } catch {
-    fs.rmSync(part, { force: true });
+    try {
+      fs.rmSync(part, { force: true });
+    } catch {
+      // There is nothing to remove.
+    }
     return false;
   }
 }

@@ -20,7 +20,7 @@ import { ElfFile } from '../elf-file.ts';
 import { buildLines } from './build-lines.ts';
 import { buildNames } from './build-names.ts';
 import { cacheFolder, identity, loadIndex, storeIndex } from './cache.ts';
-import { DW_AT, DW_LANG, DW_TAG } from './constants.ts';
+import { DW_AT, DW_LANG, DW_TAG, DW_UT } from './constants.ts';
 import type { Die } from './die.ts';
 import { DwarfFile, type UnitList } from './file.ts';
 import { encode, findName, KIND, type LineIndex, type NameIndex, problemTexts, textAt } from './index-data.ts';
@@ -485,9 +485,16 @@ export class DebugInfo {
         if (seen.has(key)) continue;
         seen.add(key);
       }
-      out.push(place);
+      out.push(this.#pastPrologue(place));
     }
-    return out.map((place) => this.elf.address(place));
+    return [...new Set(out)].map((place) => this.elf.address(place));
+  }
+
+  /** `place`, or if it is in the prologue of a function the end of that. */
+  #pastPrologue(place: number): number {
+    const found = this.#functionAt(place);
+    const [range] = found?.ranges() ?? [];
+    return found && range && place >= range.from && place < range.to ? Math.max(place, this.#body(found, range)) : place;
   }
 
   // --- names --------------------------------------------------------------------------------------------------------------
@@ -569,14 +576,20 @@ export class DebugInfo {
     // A symbol starts before its function where room was left to patch a call in.
     for (const { from, size } of this.elf.functionsNamed(name))
       if (!own.some((place) => place >= from && place < from + Math.max(size, 1))) add(undefined, from, from, false);
-    const abstract = new Map<Unit, number[]>();
-    for (const die of this.lookup(name, [KIND.inline])) abstract.set(die.unit, [...(abstract.get(die.unit) ?? []), die.offset]);
-    for (const [unit, origins] of abstract)
+    const origins = this.lookup(name, [KIND.inline]);
+    // An origin that dwz has moved to a partial unit or to the common file is referred to from anywhere.
+    const shared = origins.some((d) => d.unit.file !== this.file || d.unit.type === DW_UT.partial);
+    const units = shared ? this.#allUnits() : new Set(origins.map((d) => d.unit));
+    for (const unit of units)
       for (const die of inlinedCopies(unit, origins)) {
         const [first] = die.ranges();
         if (first && out.length < MAX_LOCATIONS) add(die, first.from, first.from, true);
       }
     return out;
+  }
+
+  *#allUnits(): Generator<Unit> {
+    for (let i = 0; i < this.file.list.headers.length; i++) yield this.file.full(this.file.unit(i));
   }
 
   /**

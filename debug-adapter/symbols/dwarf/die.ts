@@ -237,7 +237,9 @@ export class Die {
 
   /** DW_AT_type, of the origin too; undefined is C's void. A type that is in a type unit is that unit's DIE. */
   type(): Die | undefined {
-    return this.holder(DW_AT.type)?.reference(DW_AT.type);
+    const type = this.holder(DW_AT.type)?.reference(DW_AT.type);
+    // DWARF 5 §5.7.1: a declaration that stands for the type of a type unit.
+    return type?.has(DW_AT.signature) ? type.reference(DW_AT.signature) : type;
   }
 
   /** Children in order. Lazy: it may be left early. */

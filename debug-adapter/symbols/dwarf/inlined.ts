@@ -4,11 +4,11 @@ import { DW_AT, DW_FORM, DW_TAG } from './constants.ts';
 import { Die } from './die.ts';
 import type { Unit } from './unit.ts';
 
-/** DW_TAG_inlined_subroutine DIEs of `unit` whose DW_AT_abstract_origin is one of `origins` (offsets in the section). */
-export function inlinedCopies(unit: Unit, origins: readonly number[]): Die[] {
+/** DW_TAG_inlined_subroutine DIEs of `unit` whose DW_AT_abstract_origin is one of `origins`. */
+export function inlinedCopies(unit: Unit, origins: readonly Die[]): Die[] {
   const { bytes, abbreviations: t, where, offset } = unit;
   const { encoding } = t;
-  const wanted = new Set(origins);
+  const wanted = new Set(origins.filter((d) => d.unit === unit).map((d) => d.offset));
   const out: Die[] = [];
   let depth = 0;
   for (let at = unit.dies - offset; at < bytes.length; ) {
@@ -27,7 +27,7 @@ export function inlinedCopies(unit: Unit, origins: readonly number[]): Die[] {
     if (!flags) throw unit.fail(offset + start, `abbreviation ${code}, which the unit does not have`);
     const tag = t.tags[code];
     const values = at;
-    let origin = -1;
+    let found = false;
     let sibling = -1;
     if (t.sizes[code] >= 0 && tag !== DW_TAG.inlined_subroutine) {
       at += t.sizes[code];
@@ -35,14 +35,16 @@ export function inlinedCopies(unit: Unit, origins: readonly number[]): Die[] {
     } else
       for (let i = t.starts[code]; i < t.ends[code]; i++) {
         if (t.attributes[i] === DW_AT.abstract_origin) {
-          if (t.forms[i] === DW_FORM.ref4) origin = offset + unit.reader(at).u32();
-          else if (tag === DW_TAG.inlined_subroutine)
-            origin = new Die(unit, start).reference(DW_AT.abstract_origin)?.offset ?? -1;
+          if (t.forms[i] === DW_FORM.ref4) found = wanted.has(offset + unit.reader(at).u32());
+          else if (tag === DW_TAG.inlined_subroutine) {
+            const origin = new Die(unit, start).reference(DW_AT.abstract_origin);
+            found = origin !== undefined && origins.some((d) => d.is(origin));
+          }
         } else if (t.attributes[i] === DW_AT.sibling && t.forms[i] === DW_FORM.ref4) sibling = at;
         at = skipForm(t.forms[i], bytes, at, encoding, where, offset);
       }
     if (at > bytes.length) throw unit.fail(offset + start, 'an entry that is cut off');
-    if (tag === DW_TAG.inlined_subroutine && wanted.has(origin)) out.push(new Die(unit, start));
+    if (tag === DW_TAG.inlined_subroutine && found) out.push(new Die(unit, start));
     if ((flags & HAS.children) === 0) continue;
     // Only code has inlined functions in it.
     const skip = sibling >= 0 && depth > 0 && !CODE.has(tag);
