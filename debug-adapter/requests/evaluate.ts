@@ -14,11 +14,8 @@ import type { Session } from '../session.ts';
 import { hypercallContext } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 import { hypercallRecords } from './custom.ts';
-<<<<<<< HEAD
-import { shownValue, tellChange } from './value-source.ts';
-=======
 import { serviceCommands } from './services.ts';
->>>>>>> 4d844c8 (x)
+import { shownValue, tellChange } from './value-source.ts';
 
 export interface Command {
   usage: string;
