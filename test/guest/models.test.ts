@@ -7,8 +7,8 @@ import { runProgram } from './user.ts';
 const SEEN: Record<string, { midr: string; has: RegExp; hasNot: RegExp; vulnerable: string[] }> = {
   max: {
     midr: '0x000f0480',
-    has: /\bsha512\b.*\bpaca\b.*\bi8mm\b.*\brng\b.*\becv\b.*\bwfxt\b/,
-    hasNot: /\b(sve|mte|uscat)\b/,
+    has: /\bsha512\b.*\buscat\b.*\bpaca\b.*\bi8mm\b.*\brng\b.*\bbti\b.*\becv\b.*\bwfxt\b/,
+    hasNot: /\b(sve|mte)\b/,
     vulnerable: [],
   },
   // SSBS is hidden by the kernel: erratum 3194386.
@@ -20,8 +20,8 @@ const SEEN: Record<string, { midr: string; has: RegExp; hasNot: RegExp; vulnerab
   },
   'neoverse-n2': {
     midr: '0x6d0fd490',
-    has: /\bsha512\b.*\bflagm2\b.*\bbf16\b/,
-    hasNot: /\b(sve|mte|rng|uscat)\b/,
+    has: /\bsha512\b.*\buscat\b.*\bflagm2\b.*\bbf16\b.*\bbti\b/,
+    hasNot: /\b(sve|mte|rng)\b/,
     vulnerable: [],
   },
   'cortex-a72': { midr: '0x410fd083', has: /\baes\b.*\bcrc32\b/, hasNot: /\b(atomics|fphp|asimdrdm)\b/, vulnerable: [] },
