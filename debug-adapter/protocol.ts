@@ -35,6 +35,12 @@ export interface LaunchArguments {
   symbols?: string[];
   /** Where sources are: starts of paths in debug information (empty: any), and the folders that stand for them. */
   sourceMap?: Record<string, string>;
+  /** MiB that the guest can have in all, for memory that is added while it runs. Default: `memory`. */
+  maxMemory?: number;
+  /** Items of the external key-value pool. */
+  keyValuePairs?: Record<string, string>;
+  /** Files that are copied into the guest as soon as it takes them. */
+  copyFiles?: CopySetting[];
   noDebug?: boolean;
 }
 
@@ -46,6 +52,17 @@ export interface DiskSetting {
   dvd?: boolean;
   /** What the guest writes is kept here when the session ends: a differencing VHDX, or the (raw or fixed VHD) image itself. */
   writeTo?: string;
+}
+
+/** A file of this computer, and where it is to be in the guest. */
+export interface CopySetting {
+  from: string;
+  /** Full path in the guest. */
+  to: string;
+  /** A file that is there is replaced. */
+  overwrite?: boolean;
+  /** Missing folders are made. */
+  createPath?: boolean;
 }
 
 /** A register in the VP Registers view. */
@@ -132,7 +149,19 @@ export interface CustomRequests {
   'hyperstep/screen': [{ all: boolean }, { change?: ScreenChange | 'none' }];
   /** `refused`: how many the guest's drivers were not there for, or that are no keys of ours. */
   'hyperstep/input': [{ events: PanelInput[] }, { refused: number }];
-  'hyperstep/shutdown': [{ restart: boolean }, { accepted: boolean }];
+  /** These ask the guest; what it answered comes as output of the session. Not accepted: it has no such service, or is busy. */
+  'hyperstep/shutdown': [{ restart: boolean; hibernate?: boolean; force?: boolean }, { accepted: boolean }];
+  'hyperstep/syncTime': [Record<string, never>, { accepted: boolean }];
+  /** Freezes or thaws the guest's file systems. */
+  'hyperstep/backup': [{ frozen: boolean }, { accepted: boolean }];
+  /** The guest is to have `target` MiB, or gets `add` MiB more. */
+  'hyperstep/memory': [{ target?: number; add?: number }, { accepted: boolean }];
+  /** Key-value pairs as the host knows them. Pools: external, guest, auto, auto-external, auto-internal. */
+  'hyperstep/keyValuePairs': [Record<string, never>, { items: { pool: string; key: string; value: string }[] }];
+  /** Without a value: the item is deleted. */
+  'hyperstep/setKeyValuePair': [{ pool: string; key: string; value?: string }, { accepted: boolean }];
+  /** Copies a file of this computer as soon as the guest takes it; its size. */
+  'hyperstep/copyFile': [CopySetting, { size: number }];
 }
 
 export interface HypercallBreakpoint {

@@ -9,7 +9,8 @@ import { unwrapKernel } from '../kernel-file.ts';
 import { isElf } from '../../emulator/base/elf.ts';
 import { GuestKernel } from '../linux/kernel.ts';
 import { SymbolFiles } from '../linux/symbol-files.ts';
-import type { DiskSetting, LaunchArguments } from '../protocol.ts';
+import type { CopySetting, DiskSetting, LaunchArguments } from '../protocol.ts';
+import { copyRequest } from '../services.ts';
 import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
 import { SourcePaths } from '../sources.ts';
@@ -44,7 +45,7 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
 };
 
 /** What a whole-number setting may be. */
-const RANGES = { memory: [64, 3072, 'MiB'], cpus: [1, 64, 'virtual processors'] } as const;
+const RANGES = { memory: [64, 3072, 'MiB'], maxMemory: [64, 3072, 'MiB'], cpus: [1, 64, 'virtual processors'] } as const;
 
 /** Checks everything that can be checked without reading files. Throws UserError. */
 function checkArguments(args: LaunchArguments): void {
@@ -66,7 +67,7 @@ function checkArguments(args: LaunchArguments): void {
     );
   if (args.load !== undefined && !/^0x[0-9a-f]{1,12}$/i.test(args.load))
     throw new UserError(`launch.json: "load" must be an address, such as "0x80000", not ${JSON.stringify(args.load)}`);
-  for (const key of ['memory', 'cpus'] as const) {
+  for (const key of ['memory', 'maxMemory', 'cpus'] as const) {
     const value = args[key];
     const [least, most, unit] = RANGES[key];
     if (value !== undefined && (!Number.isInteger(value) || value < least || value > most))
@@ -84,6 +85,8 @@ function checkArguments(args: LaunchArguments): void {
     (typeof sourceMap !== 'object' || sourceMap === null || folders.some((f) => typeof f !== 'string'))
   )
     throw new UserError('launch.json: "sourceMap" must be an object of folders by the start of paths in debug information');
+  checkPairs(args.keyValuePairs);
+  checkCopies(args.copyFiles);
   if (args.display !== undefined) ofSetting('display', () => displayOf(args.display ?? ''));
   const calls = args.stopOnHypercalls;
   if (calls !== undefined && (!Array.isArray(calls) || calls.some((c) => typeof c !== 'string')))
@@ -115,6 +118,39 @@ function checkDisks(disks: unknown): void {
       const type = (DISK_KEYS as Record<string, string | undefined>)[key];
       if (type === undefined || typeof value !== type)
         throw new UserError(`launch.json: "disks": "${key}" ${type === undefined ? 'is not known' : `must be a ${type}`}`);
+    }
+  }
+}
+
+function checkPairs(pairs: unknown): void {
+  if (pairs === undefined) return;
+  if (
+    typeof pairs !== 'object' ||
+    pairs === null ||
+    Array.isArray(pairs) ||
+    Object.values(pairs).some((v) => typeof v !== 'string')
+  )
+    throw new UserError('launch.json: "keyValuePairs" must be an object of texts');
+}
+
+/** What a file to copy may say. */
+const COPY_KEYS: Record<keyof CopySetting, 'string' | 'boolean'> = {
+  from: 'string',
+  to: 'string',
+  overwrite: 'boolean',
+  createPath: 'boolean',
+};
+
+function checkCopies(copies: unknown): void {
+  if (copies === undefined) return;
+  if (!Array.isArray(copies)) throw new UserError('launch.json: "copyFiles" must be a list of { "from": "...", "to": "..." }');
+  for (const copy of copies as unknown[]) {
+    if (typeof copy !== 'object' || copy === null || !('from' in copy) || !('to' in copy))
+      throw new UserError(`launch.json: "copyFiles": ${JSON.stringify(copy)} has no "from" or no "to"`);
+    for (const [key, value] of Object.entries(copy)) {
+      const type = (COPY_KEYS as Record<string, string | undefined>)[key];
+      if (type === undefined || typeof value !== type)
+        throw new UserError(`launch.json: "copyFiles": "${key}" ${type === undefined ? 'is not known' : `must be a ${type}`}`);
     }
   }
 }
@@ -180,6 +216,9 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       kernel,
       kernelName,
       disks: disks.configs,
+      maxMemory: args.maxMemory,
+      keyValuePairs: args.keyValuePairs,
+      copyFiles: ofSetting('copyFiles', () => (args.copyFiles ?? []).map(copyRequest)),
       ...(initrd && args.initrd ? { initrd, initrdName: path.basename(args.initrd) } : {}),
       seed: DEFAULTS.seed,
       startTime: DEFAULTS.startTime,
