@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import { DebugSession, Event, OutputEvent, Response } from '@vscode/debugadapter';
 import type { DebugProtocol } from '@vscode/debugprotocol';
+import { isElf } from '../emulator/base/elf.ts';
 import {
   ConfigError,
   createMachine,
@@ -21,7 +22,7 @@ import { evaluate } from './expression/evaluate.ts';
 import { ExpressionError } from './expression/parse.ts';
 import { stackOf } from './linux/callers.ts';
 import { GuestKernel } from './linux/kernel.ts';
-import type { SymbolFiles } from './linux/symbol-files.ts';
+import { SymbolFiles } from './linux/symbol-files.ts';
 import { type Frame, lookupPc } from './linux/unwind.ts';
 import { Listings } from './listing.ts';
 import type { CustomEvents, LaunchArguments } from './protocol.ts';
@@ -457,7 +458,7 @@ export class Session extends DebugSession {
     const { machine } = this.debuggee;
     this.flushConsole();
     if (exit.kind === 'reset') {
-      this.#restart();
+      this.#restart().catch((error: unknown) => this.#failed(error));
       return;
     }
     this.endProgress();
@@ -468,15 +469,17 @@ export class Session extends DebugSession {
   }
 
   /** The guest has reset: the same machine from power-on, with what was on its disks, and everything that the user has set. */
-  #restart(): void {
-    const { machine: old, config, disks, ...rest } = this.debuggee;
+  async #restart(): Promise<void> {
+    const { machine: old, config, disks, files: before, args, sources } = this.debuggee;
     this.say(`The guest resets after ${old.instructions} instructions.`);
     config.disks = disks.carry(old);
     const machine = createMachine(config);
     const kernel = new GuestKernel(machine, config.kernel, config.kernelName);
+    before.close();
+    const files = await SymbolFiles.of(kernel, isElf(config.kernel) ? args.kernel : undefined, args.symbols);
     this.forget();
     this.codeBreakpoints.leave();
-    this.adopt({ ...rest, machine, kernel, config, disks });
+    this.adopt({ machine, kernel, config, args, disks, files, sources });
     this.resolveBreakpoints();
     this.#sendState(true);
     this.runner.start({ kind: 'continue' }, undefined);

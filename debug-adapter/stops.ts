@@ -333,11 +333,10 @@ export class CodeBreakpoints {
     return this.list.filter((b) => b.addresses.includes(pc));
   }
 
-  /** The machine is no more, and with it every address of a name: they are looked up again in the next one. */
+  /** The machine is no more: in the next one nothing is placed yet. */
   leave(): void {
     this.internal.clear();
     this.#placed.clear();
-    for (const b of this.list) if (b.origin !== 'instruction') b.addresses = [];
   }
 
   /** Makes the machine's breakpoints what they should be. */

@@ -43,6 +43,14 @@ export class SymbolFiles {
     this.#named = named;
   }
 
+  /** The symbol files of a kernel that is about to run, which tell it how to unwind. `own`, `named`: as for `openKernel` and the constructor. */
+  static async of(kernel: GuestKernel, own: string | undefined, named?: readonly string[]): Promise<SymbolFiles> {
+    const files = new SymbolFiles(kernel, named);
+    kernel.rules = (pc) => files.rules(pc);
+    await files.openKernel(own);
+    return files;
+  }
+
   get all(): readonly LoadedSymbols[] {
     return this.#loaded;
   }

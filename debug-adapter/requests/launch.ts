@@ -227,10 +227,8 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     const machine = createMachine(config);
     const built = performance.now();
     const guest = new GuestKernel(machine, kernel, kernelName);
-    const files = new SymbolFiles(guest, args.symbols);
-    guest.rules = (pc) => files.rules(pc);
+    const files = await SymbolFiles.of(guest, isElf(kernel) ? args.kernel : undefined, args.symbols);
     const sources = new SourcePaths(args.sourceMap);
-    await files.openKernel(isElf(kernel) ? args.kernel : undefined);
     const indexed = performance.now();
     session.adopt({ machine, kernel: guest, config, args, disks, files, sources });
     session.stopOnCrash = args.stopOnCrash ?? true;

@@ -17,7 +17,12 @@ const VERSIONS = ['3.0', '4.0', '4.1', '5.0', '5.1', '5.2', '5.3', '6.0'];
 const ROWS: Row[] = [
   ...KERNELS.flatMap((kernel) => [1, 4].map((cpus) => ({ kernel, cpus }))),
   ...KERNELS.filter((k) => k.flavour === 'cloud-arm64').flatMap((kernel) =>
-    VERSIONS.map((vmbusVersion) => ({ kernel, cpus: 2, vmbusVersion })),
+    // 7.3 wants 4.0 at least.
+    VERSIONS.filter((v) => v !== '3.0' || kernel.suite !== 'experimental').map((vmbusVersion) => ({
+      kernel,
+      cpus: 2,
+      vmbusVersion,
+    })),
   ),
 ];
 
