@@ -24,6 +24,8 @@ const NT_GNU_BUILD_ID = 3;
 const R_AARCH64 = { NONE: 0, WITHDRAWN: 256, ABS64: 257, ABS32: 258, ABS16: 259, PREL64: 260, PREL32: 261, PREL16: 262 };
 /** A section that has to be in memory whole (compressed, or of a relocatable file) may have this many bytes. */
 const MAX_IN_MEMORY = 1 << 29;
+/** Debug sections shrink to a third or a tenth; zlib cannot do better than this. */
+const MAX_RATIO = 1032;
 const MAX_NOTES = 1 << 20;
 /** Symbols of a file, at most. */
 const MAX_SYMBOLS = 1 << 24;
@@ -211,7 +213,8 @@ export class ElfFile {
       if (view.getUint32(0) !== 0x5a4c4942) fail('no ZLIB header in a compressed section');
       size = Number(view.getBigUint64(4));
     }
-    if (size > MAX_IN_MEMORY) fail(`${size} bytes when unpacked, more than ${MAX_IN_MEMORY}`);
+    if (size > MAX_IN_MEMORY || size > (section.size + 64) * MAX_RATIO)
+      fail(`${section.size} bytes that are said to be ${size} when unpacked`);
     const packed = new Uint8Array(section.size - header);
     this.source.readInto(packed, section.offset + header);
     let out: Uint8Array;

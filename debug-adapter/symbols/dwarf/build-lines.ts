@@ -15,9 +15,14 @@ const CHUNK = 1 << 20;
 /** Size of .debug_line_str up to which its strings are numbered in an array. */
 const MAX_DIRECT = 16 << 20;
 const PROBLEMS = 32;
+/** Entries of range lists that are read. */
+const LIST_ENTRIES = 1 << 24;
+/** Longer names of files and directories are cut. */
+const MAX_PATH = 4096;
 
 /** Never throws for what is wrong with a unit: it is left out, and the index says so. */
 export function buildLines(file: DwarfFile): LineIndex {
+  file.allow(LIST_ENTRIES);
   const { headers, info } = file.list;
   const count = headers.length;
   const problems = new Set(file.problems);
@@ -95,7 +100,7 @@ export function buildLines(file: DwarfFile): LineIndex {
 function rootFacts(unit: Unit) {
   const { root } = unit;
   return {
-    directory: root.string(DW_AT.comp_dir) ?? '',
+    directory: (root.string(DW_AT.comp_dir) ?? '').slice(0, MAX_PATH),
     lines: root.number(DW_AT.stmt_list) ?? -1,
     ranges: root.ranges(),
   };
@@ -170,7 +175,7 @@ function readFileTables(
         (at) => new Reader(bytes, 'line', base, at - base).cstring(),
         (section, at) => file.string(section, at),
         () => '',
-      );
+      ).slice(0, MAX_PATH);
       id = strings.internText(text);
       texts[id] ??= text;
       if (direct) inLineStr[key] = id + 1;

@@ -52,12 +52,17 @@ const MAX_WHOLE = 64 << 20;
 /** Structures of one name and different sizes that are kept. */
 const MAX_VARIANTS = 8;
 const PROBLEMS = 32;
+/** Entries of range lists that a pass may read: a kernel has 200,000. */
+const LIST_ENTRIES = 1 << 25;
+/** Longer names are no names. */
+const MAX_NAME = 1 << 14;
 /** Slots of the table from offsets in .debug_str to names. A power of two. */
 const RECENT = 1 << 18;
 const MAX_OFFSET = 2 ** 32;
 
 /** Never throws for what is wrong with a unit: what was found before it is kept, and the index says so. */
 export function buildNames(file: DwarfFile): NameIndex {
+  file.allow(LIST_ENTRIES);
   const pass = new Pass(file);
   const { list } = file;
   list.headers.forEach((_, u) => {
@@ -423,6 +428,7 @@ class Pass {
   }
 
   #intern(bytes: Uint8Array, from: number, to: number): number {
+    if (to - from > MAX_NAME) return -1;
     const name = this.#pool.intern(bytes, from, to);
     if (name >= this.#kinds.length) {
       const kinds = new Uint16Array(this.#kinds.length * 2);

@@ -80,6 +80,10 @@ export interface Scope {
 
 /** Line tables are asked for no more than this many addresses of one line. */
 const MAX_LOCATIONS = 4096;
+/** Entries of lists that one question may read. */
+const LIST_ENTRIES = 1 << 22;
+/** Functions and blocks in each other at one address. */
+const MAX_DEPTH = 256;
 /** Entries of functions that start before an address and are looked at for one that has it. */
 const NEAR = 64;
 
@@ -145,6 +149,12 @@ export function openDebugInfoHere(path: string, options: OpenOptions = {}): Debu
   const names = buildNames(file);
   if (cache) storeIndex(cache, what, encode({ identity: what, lines, names }));
   return new DebugInfo(elf, lines, names, file);
+}
+
+/** The same for an open file, without a cache. Throws SymbolFileError. */
+export function debugInfoOf(elf: ElfFile): DebugInfo {
+  const file = new DwarfFile(elf);
+  return new DebugInfo(elf, buildLines(file), buildNames(file), file);
 }
 
 function unitList(lines: LineIndex): UnitList {
@@ -246,15 +256,18 @@ export class DebugInfo {
     // Before the names are there the unit is searched.
     const unit = this.#unitAt(place);
     if (!unit) return undefined;
-    const search = (parent: Die): Die | undefined => {
+    const search = (parent: Die, depth: number): Die | undefined => {
       for (const child of parent.children()) {
         if (child.tag === DW_TAG.subprogram && child.covers(place)) return child;
-        const inside = child.tag === DW_TAG.namespace || child.tag === DW_TAG.module ? search(child) : undefined;
+        const inside: Die | false | undefined =
+          child.tag === DW_TAG.namespace || child.tag === DW_TAG.module
+            ? depth < MAX_DEPTH && search(child, depth + 1)
+            : undefined;
         if (inside) return inside;
       }
       return undefined;
     };
-    return search(this.file.full(unit).root);
+    return search(this.file.full(unit).root, 0);
   }
 
   /** The DIE of an index entry. */
@@ -267,10 +280,11 @@ export class DebugInfo {
 
   /** Functions and blocks that have `place`, outermost first: DW_TAG_subprogram, then inlined ones and lexical blocks in it. */
   #blocks(place: number): Die[] {
+    this.file.allow(LIST_ENTRIES);
     const found = this.#functionAt(place);
     if (!found) return [];
     const chain = [found];
-    for (let parent: Die | undefined = found; parent; ) {
+    for (let parent: Die | undefined = found; parent && chain.length < MAX_DEPTH; ) {
       let inside: Die | undefined;
       for (const child of parent.children()) {
         const { tag } = child;
@@ -560,6 +574,7 @@ export class DebugInfo {
    * what only the symbol table has (assembler; functions that the compiler found equal to another). Needs `complete`.
    */
   functionEntries(name: string): FunctionEntry[] {
+    this.file.allow(LIST_ENTRIES);
     const out: FunctionEntry[] = [];
     const have = new Set<bigint>();
     const add = (die: Die | undefined, place: number, body: number, inlined: boolean): void => {

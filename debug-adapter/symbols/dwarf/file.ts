@@ -57,6 +57,8 @@ export class DwarfFile {
   readonly #lowest: number;
   readonly #highest: number;
   readonly #split: boolean;
+  /** How many list entries may be read: shared by the files that belong together. See `allow`. */
+  readonly #budget: { left: number };
   readonly #sources = new Map<SectionName, ByteSource | undefined>();
   readonly #bytes = new Map<Unit, Uint8Array>();
   #bytesHeld = 0;
@@ -74,10 +76,11 @@ export class DwarfFile {
   readonly problems: string[] = [];
 
   /** `list`: units, when somebody knows them already. */
-  constructor(elf: ElfFile, options: { program?: ElfFile; split?: boolean; list?: UnitList } = {}) {
+  constructor(elf: ElfFile, options: { program?: ElfFile; split?: boolean; list?: UnitList; budget?: { left: number } } = {}) {
     this.elf = elf;
     this.program = options.program ?? elf;
     this.#split = options.split ?? false;
+    this.#budget = options.budget ?? { left: Number.POSITIVE_INFINITY };
     this.#list = options.list;
     this.originLow = Number(this.program.origin & 0xffffffffn);
     this.originHigh = Number(this.program.origin >> 32n);
@@ -93,6 +96,19 @@ export class DwarfFile {
     this.elf.close();
     this.#alternate?.close();
     for (const file of this.#splitFiles.values()) file?.close();
+  }
+
+  /**
+   * Lets what follows read `entries` entries of range and location lists, and no more: many DIEs may name one long list, which
+   * damaged or hostile files do.
+   */
+  allow(entries: number): void {
+    this.#budget.left = entries;
+  }
+
+  /** One entry is read. Throws DwarfError when that was one too many. */
+  spend(): void {
+    if (--this.#budget.left < 0) throw new DwarfError(`${this.name}: more entries in range and location lists than make sense`);
   }
 
   /** False for the address that a linker leaves where it dropped the code (0, -1, -2). */
@@ -351,7 +367,7 @@ export class DwarfFile {
     for (const candidate of tried) {
       try {
         const elf = ElfFile.open(candidate);
-        if (elf.buildId === id) return new DwarfFile(elf, { program: this.program });
+        if (elf.buildId === id) return new DwarfFile(elf, { program: this.program, budget: this.#budget });
         why = `${candidate} has another build-id`;
         elf.close();
       } catch (error) {
@@ -403,7 +419,7 @@ export class DwarfFile {
     if (this.#splitFiles.has(candidate)) return this.#splitFiles.get(candidate);
     let file: DwarfFile | undefined;
     try {
-      file = new DwarfFile(ElfFile.open(candidate), { program: this.program, split: true });
+      file = new DwarfFile(ElfFile.open(candidate), { program: this.program, split: true, budget: this.#budget });
     } catch (error) {
       if (!(error instanceof SymbolFileError)) throw error;
     }

@@ -14,7 +14,7 @@ export interface Location extends Range {
 }
 
 /** Entries of one list, at most: more than any compiler made, and a bound for lists that are not any. */
-const MAX_ENTRIES = 1 << 20;
+const MAX_ENTRIES = 1 << 18;
 
 /** The range list at `offset` of .debug_rnglists or .debug_ranges, whichever the unit's version has. Throws DwarfError. */
 export function rangeList(unit: Unit, offset: number): Range[] {
@@ -29,6 +29,7 @@ export function rangeList(unit: Unit, offset: number): Range[] {
   const reader = unit.listReader('rnglists', offset);
   let base = unit.base;
   for (let n = 0; n < MAX_ENTRIES; n++) {
+    unit.file.spend();
     const kind = reader.u8();
     switch (kind) {
       case DW_RLE.end_of_list:
@@ -88,6 +89,7 @@ export function locationList(unit: Unit, offset: number): Location[] {
   let base = unit.base;
   let other: Location | undefined;
   for (let n = 0; n < MAX_ENTRIES; n++) {
+    unit.file.spend();
     const kind = reader.u8();
     switch (kind) {
       case DW_LLE.end_of_list:
@@ -151,6 +153,7 @@ export function expressionAt(locations: readonly Location[], place: number): Uin
 function oldList(unit: Unit, reader: Reader, entry: (from: number, to: number) => void): void {
   let base = unit.base;
   for (let n = 0; n < MAX_ENTRIES; n++) {
+    unit.file.spend();
     const from = unit.readPair(reader);
     const to = unit.readPair(reader);
     if (from.low === 0 && from.high === 0 && to.low === 0 && to.high === 0) return;
@@ -169,6 +172,7 @@ function splitList(unit: Unit, reader: Reader, add: (from: number, to: number, e
   let base = unit.base;
   const expression = (): Uint8Array => reader.block(reader.u16());
   for (let n = 0; n < MAX_ENTRIES; n++) {
+    unit.file.spend();
     const kind = reader.u8();
     if (kind === 0) return;
     if (kind === 1) base = unit.addressPair(reader.uleb());

@@ -1,5 +1,10 @@
 /** Growing tables that an index is built in: numbers, and strings that are kept once. */
 import { hashName } from './index-data.ts';
+import { DwarfError } from './reader.ts';
+
+/** Bytes of all strings of a pool, and strings of one hash: far above what files have, a bound for those that are made to hurt. */
+const MAX_BYTES = 1 << 28;
+const MAX_PROBES = 1 << 12;
 
 type Numbers = Uint8Array | Uint16Array | Uint32Array | Float64Array;
 
@@ -53,7 +58,8 @@ export class StringPool {
     const mask = this.slots.length - 1;
     const length = to - from;
     let slot = hash & mask;
-    for (;;) {
+    for (let probes = 0; ; probes++) {
+      if (probes > MAX_PROBES) throw new DwarfError('names that are made to collide');
       const id = this.slots[slot] - 1;
       if (id < 0) break;
       if (this.#hashes.data[id] === hash) {
@@ -67,6 +73,7 @@ export class StringPool {
       }
       slot = (slot + 1) & mask;
     }
+    if (this.bytes.length + length > MAX_BYTES) throw new DwarfError(`more than ${MAX_BYTES} bytes of names`);
     const id = this.starts.length;
     this.starts.push(this.bytes.length);
     this.#hashes.push(hash);
