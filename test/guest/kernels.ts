@@ -93,11 +93,16 @@ load() {
   [ "$(cat /tmp/sum[1-6] | uniq | wc -l)" = 1 ]
 }
 
-for t in disk clock cpus move load; do check $t $t; done
+network() {
+  ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 && ping -c 3 10.0.2.2 && ping -c 2 -s 5000 10.0.2.2
+}
+
+for t in disk clock network cpus move load; do check $t $t; done
+check network-again ping -c 3 10.0.2.2
 check disk-again disk
 check heartbeats sleep 5
 `;
-const TESTS = ['disk', 'clock', 'cpus', 'move', 'load', 'disk-again', 'heartbeats'];
+const TESTS = ['disk', 'clock', 'network', 'cpus', 'move', 'load', 'network-again', 'disk-again', 'heartbeats'];
 
 /** 24 MiB that the guest may write to. */
 const scratch = (): DiskConfig => {
@@ -138,6 +143,7 @@ export async function exercise({ suite, flavour, version }: Kernel, overrides: P
     }),
     initrdName: 'initramfs',
     disks: [scratch()],
+    network: { mode: 'internal' },
     append: 'console=ttyAMA0 hyperstep.run=/device-tests',
     ...overrides,
   });
