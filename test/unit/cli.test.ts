@@ -59,6 +59,18 @@ const BAD: [what: string, args: string[], message: RegExp][] = [
     ['run', '--kernel', EMBEDDED, '--initrd', file('notes.txt', 'hello')],
     /^hyperstep: notes\.txt is not an initramfs/,
   ],
+  ['no pair', ['run', '--kernel', EMBEDDED, '--kvp', 'x'], /^hyperstep: --kvp x: expected KEY=VALUE$/],
+  [
+    'nothing to copy',
+    ['run', '--kernel', EMBEDDED, '--copy', 'x'],
+    /^hyperstep: --copy x: expected FILE:PATH, PATH beginning with \/$/,
+  ],
+  ['no file to copy', ['run', '--kernel', EMBEDDED, '--copy', '/none:/x'], /^hyperstep: \/none: no such file$/],
+  [
+    'less in all',
+    ['run', '--kernel', EMBEDDED, '--max-memory', '64'],
+    /^hyperstep: maxMemory must be 512 \(memory\) to 3072 MiB, not 64$/,
+  ],
   ['no memory', ['run', '--kernel', EMBEDDED, '--memory', '0'], /^hyperstep: --memory must be between 64 and 3072, not 0$/],
   [
     'memory that is no number',
