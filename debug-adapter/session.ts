@@ -23,6 +23,7 @@ import { ExpressionError } from './expression/parse.ts';
 import { stackOf } from './linux/callers.ts';
 import { GuestKernel } from './linux/kernel.ts';
 import { SymbolFiles } from './linux/symbol-files.ts';
+import { useSymbolFiles } from './linux/types.ts';
 import { type Frame, lookupPc } from './linux/unwind.ts';
 import { Listings } from './listing.ts';
 import type { CustomEvents, LaunchArguments } from './protocol.ts';
@@ -266,6 +267,7 @@ export class Session extends DebugSession {
       else if (event.kind === 'guest') this.say(`${event.part}: ${event.message}`, 'stderr');
     });
     debuggee.files.onChange = () => this.resolveBreakpoints();
+    useSymbolFiles(kernel, () => debuggee.files.all);
     kernel.onFound = (found) => {
       debuggee.files.placeKernel();
       this.say(`${found.summary} (found in ${found.milliseconds.toFixed(0)} ms)`);

@@ -2,7 +2,10 @@
 import { viewOf } from '../../emulator/base/struct.ts';
 import type { Btf } from '../symbols/btf.ts';
 import { BtfTypes } from '../types/btf-types.ts';
-import { Catalog, type TypeSource } from '../types/catalog.ts';
+import type { LoadedSymbols } from '../symbols/loaded.ts';
+import { Catalog } from '../types/catalog.ts';
+import { DwarfFrames } from '../types/dwarf-frames.ts';
+import { DwarfTypes } from '../types/dwarf-types.ts';
 import { entryArguments, type FrameState, type FrameVariable, type FrameVariables } from '../types/frame.ts';
 import { plain } from '../types/model.ts';
 import type { GuestKernel } from './kernel.ts';
@@ -17,7 +20,9 @@ const CODE_AT = 0x10000n;
 class KernelTypes {
   readonly catalog: Catalog;
   readonly #kernel: GuestKernel;
-  #dwarf: readonly TypeSource[] = [];
+  /** Symbol files that are open now. */
+  files: () => readonly LoadedSymbols[] = () => [];
+  #dwarf: readonly DwarfTypes[] = [];
   frames: readonly FrameVariables[] = [];
   #btf: Btf | undefined;
   #base: BtfTypes | undefined;
@@ -33,9 +38,14 @@ class KernelTypes {
     this.catalog = new Catalog(kernel.symbols);
   }
 
-  setDwarf(sources: readonly TypeSource[]): void {
-    this.#dwarf = sources;
-    this.#seenModules = undefined;
+  /** Takes symbol files that have come or gone. True when any has. */
+  #refreshFiles(): boolean {
+    // Names cannot be asked for before the index is there.
+    const files = this.files().filter((f) => f.info.isComplete && f.placed);
+    if (files.length === this.#dwarf.length && files.every((f, i) => f === this.#dwarf[i].loaded)) return false;
+    this.#dwarf = files.map((f) => this.#dwarf.find((d) => d.loaded === f) ?? new DwarfTypes(f));
+    this.frames = this.#dwarf.map((d) => new DwarfFrames(d));
+    return true;
   }
 
   /** Takes what has come since the last time. */
@@ -44,7 +54,8 @@ class KernelTypes {
     const sameKernel = btf === this.#btf;
     // The kernel parses a module's types while it loads it: later than its symbols can be seen.
     const waiting = modules.length > this.#sources.size && machine.instructions !== this.#seenAt;
-    if (sameKernel && modules === this.#seenModules && !waiting) return;
+    const sameFiles = !this.#refreshFiles();
+    if (sameKernel && sameFiles && modules === this.#seenModules && !waiting) return;
     if (modules !== this.#seenModules) this.catalog.forget();
     this.#seenModules = modules;
     this.#seenAt = machine.instructions;
@@ -99,15 +110,9 @@ export function typesOf(kernel: GuestKernel, vp: number): Catalog {
   return types.catalog;
 }
 
-/** What files with debug information tell: types and variables, believed before BTF, and variables of frames. */
-export function setDebugInformation(
-  kernel: GuestKernel,
-  sources: readonly TypeSource[],
-  frames: readonly FrameVariables[],
-): void {
-  const types = of(kernel);
-  types.setDwarf(sources);
-  types.frames = frames;
+/** Types and variables of these files are believed before what the kernel itself tells, from now on. */
+export function useSymbolFiles(kernel: GuestKernel, files: () => readonly LoadedSymbols[]): void {
+  of(kernel).files = files;
 }
 
 /** Instructions that a function starts with and that leave its arguments alone: hints (BTI, PACIASP, NOP), `MOV x9, x30` of ftrace. */
@@ -117,6 +122,7 @@ const MAX_ENTRY = 32;
 /** Arguments, locals and statics of a frame, innermost block first. */
 export function frameVariables(kernel: GuestKernel, vp: number, frame: FrameState, isTop: boolean): FrameVariable[] {
   const types = of(kernel);
+  types.refresh(vp);
   for (const provider of types.frames) {
     const found = provider.at(frame);
     if (found) return found;

@@ -123,7 +123,7 @@ export const COMMANDS: Record<string, Command> = {
 function scope(session: Session, frameId: number | undefined): { vp: number; context: Target; lookup: Target } {
   const { vp, frame, depth } = session.frame(frameId);
   // At a stop they have been read; a guest that runs may have loaded more.
-  if (session.runner.running) session.debuggee.kernel.refreshModules(vp);
+  if (session.runner.running) session.refreshModules(vp);
   const { kernel } = session.debuggee;
   const context = machineContext(kernel, vp, { frame, depth, callers: callersOf(session.debuggee.kernel, vp, frame) });
   const exit = session.stopAt?.exit;

@@ -1,4 +1,5 @@
 /** Scopes of a frame: registers by kind, and the hypercall that the guest is stopped at. */
+import path from 'node:path';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { hex } from '../../emulator/base/bits.ts';
 import type { RegisterInfo } from '../../emulator/index.ts';
@@ -9,6 +10,7 @@ import type { Target } from '../expression/evaluate.ts';
 import { frameVariables } from '../linux/types.ts';
 import type { Frame } from '../linux/unwind.ts';
 import type { CodeOrLine, Session, VariablePage, VariableSource } from '../session.ts';
+import { withoutDamage } from '../symbols/byte-source.ts';
 import type { FrameVariable } from '../types/frame.ts';
 import { UserError } from '../user-error.ts';
 import { setValue, shownVariable } from './value-source.ts';
@@ -269,12 +271,22 @@ class Scopes {
   }
 }
 
-/** Where something is, as the client can open it. */
+/** Where something is, as the client can open it: a line of a source file that is here, or the listing of code. */
 function shownLocation(session: Session, place: CodeOrLine): DebugProtocol.LocationsResponse['body'] {
-  if (typeof place !== 'bigint') throw new UserError(`${place.file}:${place.line} is not on this machine`);
-  const { listing, line } = session.listings.at(place, session.debuggee.kernel.symbols);
+  const { kernel, files, sources } = session.debuggee;
+  if (typeof place !== 'bigint') {
+    const local = sources.local(place.file);
+    if (!local) throw new UserError(`${place.file}:${place.line} is not in a folder of "sourceMap" in launch.json`);
+    return { source: { name: path.basename(local), path: local }, line: place.line, column: 1 };
+  }
+  const at = files.at(place);
+  const line = at && withoutDamage(() => at.symbols.info.lineAt(at.address), undefined);
+  const local = line && line.line > 0 ? sources.local(line.path) : undefined;
+  if (line && local)
+    return { source: { name: path.basename(local), path: local }, line: line.line, column: Math.max(line.column, 1) };
+  const { listing, line: listed } = session.listings.at(place, kernel.symbols);
   const source = { name: listing.name, path: listing.name, sourceReference: listing.id, origin: 'disassembly' };
-  return { source, line, column: 1 };
+  return { source, line: listed, column: 1 };
 }
 
 export const variables = {

@@ -404,6 +404,8 @@ export function typeName(type: Type, declarator = '', depth = 0): string {
     case 'restrict':
     case 'atomic': {
       const word = type.kind === 'atomic' ? '_Atomic' : type.kind;
+      // `const` of an array of what is const already says nothing new.
+      if (type.to.kind === 'array' && type.to.element.kind === type.kind) return typeName(type.to, declarator, depth + 1);
       // After the star for a pointer, before everything else.
       if (type.to.kind === 'pointer') return typeName(type.to, declarator === '' ? word : `${word} ${declarator}`, depth + 1);
       return `${word} ${typeName(type.to, declarator, depth + 1)}`;
