@@ -250,6 +250,29 @@ export async function debianGuest({ suite = 'own', flavour = 'cloud-arm64' } = {
   return { kernel, initrd, release };
 }
 
+/**
+ * Debug information of a Debian kernel (linux-image-FLAVOUR-dbg, 260 MB to fetch), fetched when it is not in the cache: a vmlinux, and
+ * the modules' files next to it under lib/modules.
+ * @param {{ suite?: string, flavour?: string }} [which] as for `debianGuest`
+ * @returns {{ vmlinux: string, module: (name: string) => string | undefined }}
+ */
+export function debianDebugInfo({ suite = 'own', flavour = 'cloud-arm64' } = {}) {
+  if (!canFetch()) throw new Error('Debian packages are fetched with apt-get, which this machine does not have');
+  const name = suite === 'own' ? ownSuite() : suite;
+  const tree = path.join(CACHE, `linux-${name}-${flavour}-dbg`);
+  fs.mkdirSync(CACHE, { recursive: true });
+  fetchInto(tree, `Debian's linux-image-${flavour}-dbg (${name})`, (work) => {
+    const apt = privateApt(name);
+    const top = apt.depends(`linux-image-${flavour}-dbg`).find((p) => /^linux-image-\d/.test(p));
+    if (!top) throw new Error(`no linux-image-${flavour}-dbg in ${name}`);
+    return apt.download([top], work);
+  });
+  const files = walk(path.join(tree, 'usr', 'lib', 'debug'));
+  const vmlinux = files.find((f) => /\/vmlinux[^/]*$/.test(f) && !fs.lstatSync(f).isSymbolicLink());
+  if (!vmlinux) throw new Error(`no vmlinux in ${tree}`);
+  return { vmlinux, module: (wanted) => files.find((f) => path.basename(f) === `${wanted}.ko`) };
+}
+
 // `node scripts/debian-guest.mjs [SUITE [FLAVOUR]]` prints the paths.
 if (process.argv[1] && path.resolve(process.argv[1]) === path.join(ROOT, 'scripts', 'debian-guest.mjs')) {
   const guest = await debianGuest({ suite: process.argv[2], flavour: process.argv[3] });
