@@ -215,12 +215,27 @@ function guarded(nodes: readonly Node[]): readonly Node[] {
   });
 }
 
+/**
+ * A row that unmasks interrupts changes PSTATE and then looks whether one waits. A region looks first: it must leave before anything has
+ * changed, because whoever does the instruction then may look for interrupts before it.
+ */
+function interruptsFirst(nodes: readonly Node[]): readonly Node[] {
+  const exit = nodes.findIndex((n) => n.op === 'exit' && n.kind === 'irq-check');
+  if (exit < 0) return nodes;
+  const [test] = nodes[exit - 1].args;
+  const isAlone = nodes[exit - 1].op === 'if' && nodes[exit + 1].op === 'end' && nodes[test].op === 'cell';
+  if (!isAlone) return nodes;
+  const first = [test, exit - 1, exit, exit + 1];
+  const order = [...first, ...nodes.map((_, i) => i).filter((i) => !first.includes(i))];
+  return order.map((from, id) => ({ ...nodes[from], id, args: nodes[from].args.map((a) => order.indexOf(a)) }));
+}
+
 /** Must be done although nobody uses its value: a helper may set FPSR, as FCVTZS to WZR does. */
 const hasEffect = (n: Node): boolean => n.t === 'void' || n.op === 'mem' || n.op === 'call';
 
 function plan(ir: Ir, raw: Raw, word: number): Plan {
   if (mayMisalignSp(ir, raw)) return interpretOnly(ir.insn.name);
-  const nodes = guarded(resolve(ir, raw));
+  const nodes = interruptsFirst(guarded(resolve(ir, raw)));
   const uses = new Uint8Array(nodes.length);
   let readX = 0;
   let writeX = 0;
@@ -233,8 +248,8 @@ function plan(ir: Ir, raw: Raw, word: number): Plan {
   let mayLeave = ir.insn.options.fp === true;
   let depth = 0;
   let changed = false;
-  /** `changed` at each open `if`. */
-  const before: boolean[] = [];
+  /** `changed` at each open `if`, and after its first branch. */
+  const before: { changed: boolean; taken?: boolean }[] = [];
   let distance = 0;
   let isCall = false;
   for (let i = nodes.length - 1; i >= 0; i--) if (hasEffect(nodes[i]) || uses[i]) for (const a of nodes[i].args) uses[a]++;
@@ -294,18 +309,22 @@ function plan(ir: Ir, raw: Raw, word: number): Plan {
           i = compare.end;
         } else {
           depth++;
-          before.push(changed);
+          before.push({ changed });
         }
         break;
       }
-      case 'else':
-        changed = before[before.length - 1];
+      case 'else': {
+        const open = before[before.length - 1];
+        open.taken = changed;
+        changed = open.changed;
         break;
-      case 'end':
+      }
+      case 'end': {
         depth--;
-        changed = true;
-        before.pop();
+        const open = before.pop();
+        changed ||= open?.taken ?? false;
         break;
+      }
       case 'mem':
         if (changed) return interpretOnly(ir.insn.name);
         mayLeave = true;
@@ -322,8 +341,8 @@ function plan(ir: Ir, raw: Raw, word: number): Plan {
         mayLeave = true;
         break;
       case 'exit':
-        // Leaving means running the instruction again; the one that retires first may be run twice.
-        if (changed && n.kind !== 'irq-check') return interpretOnly(ir.insn.name);
+        // Leaving means running the instruction again.
+        if (changed) return interpretOnly(ir.insn.name);
         if (depth === 0) return interpretOnly(ir.insn.name);
         mayLeave = true;
         break;
