@@ -89,9 +89,7 @@ fs.rmSync(report, { force: true });
 
 const million = (n) => `${(n / 1e6).toFixed(1)} M`;
 for (const e of engines) {
-  console.log(
-    `\n${e.release}, until ${MARKERS[1]}: ${million(e.total)} instructions, ${million(e.executed)} of them in regions`,
-  );
+  console.log(`\n${e.release}, until ${MARKERS[1]}: ${million(e.total)} instructions, ${million(e.executed)} of them in regions`);
   console.log(
     `  ${e.made} regions made (${e.regions} alive, ${e.dropped} dropped, ${e.refused} places had none) of ${e.instructions} guest instructions, ${(e.bytes / 1024).toFixed(0)} KiB alive`,
   );

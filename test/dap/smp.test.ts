@@ -48,8 +48,8 @@ test('the VPs of the embedded guest: off, started, each with its own registers a
   assert.deepEqual(await dc.frames(3), []);
   assert.match(await dc.refused('stepIn', { threadId: 3 }), /^VP 2 is off/);
 
-  // Whichever VP comes there: the guest starts one after the other.
-  await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'secondary_spin' }] });
+  // Whichever VP comes there: the guest starts one after the other. At the entry: what follows the prologue is in its loop.
+  await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'secondary_spin+0x0' }] });
   for (const vp of [1, 2, 3]) {
     await dc.request('continue', { threadId: 1 });
     const stop = await dc.stopped();

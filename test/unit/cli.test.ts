@@ -297,7 +297,16 @@ test('Ctrl-C ends a run in good order: summary, report, status 130', async () =>
   assert.equal(status, 130, err.slice(-500));
   assert.match(err, /hyperstep: interrupted; \d+ instructions in /);
   const told = JSON.parse(fs.readFileSync(report, 'utf8'));
-  assert.deepEqual(Object.keys(told), ['exit', 'instructions', 'hostSeconds', 'mips', 'stateHash', 'console', 'hypercalls']);
+  assert.deepEqual(Object.keys(told), [
+    'exit',
+    'instructions',
+    'hostSeconds',
+    'mips',
+    'stateHash',
+    'console',
+    'hypercalls',
+    'engine',
+  ]);
   assert.equal(told.exit, 'interrupted');
 });
 
