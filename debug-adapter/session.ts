@@ -508,7 +508,9 @@ export class Session extends DebugSession {
   /** Reads the guest's list of modules again. True when it, or a symbol file, has changed. */
   refreshModules(vp: number): boolean {
     const { kernel, files } = this.debuggee;
-    return kernel.refreshModules(vp) && (files.update(kernel.modules), true);
+    const changed = kernel.refreshModules(vp);
+    if (changed) files.update(kernel.modules);
+    return changed;
   }
 
   /** Looks up the names of function breakpoints again, and tells the client what was found. */
