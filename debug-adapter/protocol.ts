@@ -29,6 +29,8 @@ export interface LaunchArguments {
   consoleLog?: string;
   /** Disks of the guest, LUN 0 first. */
   disks?: DiskSetting[];
+  /** The guest's network card. Left out: it has none. */
+  network?: NetworkSetting;
   /** Resolution of the synthetic video, `1280x720`. */
   display?: string;
   /** Files with debug information, or folders of them: a vmlinux, modules, a build tree, an unpacked -dbg package. */
@@ -63,6 +65,22 @@ export interface CopySetting {
   overwrite?: boolean;
   /** Missing folders are made. */
   createPath?: boolean;
+}
+
+/** What the guest's network card is plugged into. */
+export interface NetworkSetting {
+  /** `internal`: nothing outside this machine. `user`: TCP, UDP and names outside, as far as `allow` goes. */
+  mode: 'internal' | 'user';
+  /** Where the guest may go: `[tcp:|udp:]HOST:PORT`. */
+  allow?: string[];
+  /** MAC address of the card. */
+  mac?: string;
+  /** VLANs on which the gateway is as well. */
+  vlans?: number[];
+  /** IPv4 addresses by name, for the guest's DNS. */
+  names?: Record<string, string>;
+  /** A pcapng file that gets every frame. */
+  capture?: string;
 }
 
 /** A register in the VP Registers view. */

@@ -18,6 +18,7 @@ import {
 import { formatValue, machineContext } from './context.ts';
 import { CALLER_FRAMES, exitTitle } from './describe.ts';
 import type { DiskFiles } from './disks.ts';
+import type { GuestNetwork } from './network.ts';
 import { evaluate } from './expression/evaluate.ts';
 import { ExpressionError } from './expression/parse.ts';
 import { stackOf } from './linux/callers.ts';
@@ -49,6 +50,7 @@ export interface Debuggee {
   config: MachineConfig;
   args: LaunchArguments;
   disks: DiskFiles;
+  network: GuestNetwork;
   /** Symbol files of the kernel and its modules, and where sources are. */
   files: SymbolFiles;
   sources: SourcePaths;
@@ -215,9 +217,10 @@ export class Session extends DebugSession {
   override shutdown(): void {
     this.#runner?.end();
     if (this.#debuggee) {
-      const { disks, machine } = this.#debuggee;
+      const { disks, machine, network } = this.#debuggee;
       for (const line of disks.save(machine)) this.say(line);
       disks.close();
+      network.close();
       this.#debuggee.files.close();
     }
     if (this.#consoleLog !== undefined) fs.closeSync(this.#consoleLog);
@@ -273,6 +276,12 @@ export class Session extends DebugSession {
       this.say(`${found.summary} (found in ${found.milliseconds.toFixed(0)} ms)`);
       this.resolveBreakpoints();
     };
+    debuggee.network.connect(
+      machine,
+      debuggee.config.startTime,
+      (text) => this.say(text, 'stderr'),
+      () => this.#runner?.wake(),
+    );
     const stopsAtCalls = () => !this.hypercallStops.empty;
     const session = this;
     this.#runner = new Runner(machine, kernel, {
@@ -472,7 +481,7 @@ export class Session extends DebugSession {
 
   /** The guest has reset: the same machine from power-on, with what was on its disks, and everything that the user has set. */
   async #restart(): Promise<void> {
-    const { machine: old, config, disks, files: before, args, sources } = this.debuggee;
+    const { machine: old, config, disks, network, files: before, args, sources } = this.debuggee;
     this.say(`The guest resets after ${old.instructions} instructions.`);
     config.disks = disks.carry(old);
     const machine = createMachine(config);
@@ -481,7 +490,7 @@ export class Session extends DebugSession {
     const files = await SymbolFiles.of(kernel, isElf(config.kernel) ? args.kernel : undefined, args.symbols);
     this.forget();
     this.codeBreakpoints.leave();
-    this.adopt({ machine, kernel, config, args, disks, files, sources });
+    this.adopt({ machine, kernel, config, args, disks, network, files, sources });
     this.resolveBreakpoints();
     this.#sendState(true);
     this.runner.start({ kind: 'continue' }, undefined);

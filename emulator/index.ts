@@ -28,6 +28,7 @@ export {
   type NetworkConfig,
 } from './config.ts';
 export type { ImageFile } from './host/disk.ts';
+export { pcapngFrame, pcapngHeader } from './host/pcapng.ts';
 export { openImage, type ParentOpener } from './host/image.ts';
 export { isVhdxDisk, type VhdxDisk } from './host/vhdx.ts';
 export { differencingVhdx } from './host/vhdx-writer.ts';

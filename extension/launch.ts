@@ -7,6 +7,8 @@ import { TYPE } from './session-client.ts';
 const PATHS = ['kernel', 'initrd', 'consoleLog'] as const;
 /** The same in each of `disks`. */
 const DISK_PATHS = ['path', 'writeTo'] as const;
+/** And in `network`. */
+const NETWORK_PATHS = ['capture'] as const;
 
 /**
  * Fills in what launch.json leaves out and makes paths absolute. What the values mean is checked in one place, the adapter;
@@ -58,6 +60,7 @@ class ConfigurationProvider implements vscode.DebugConfigurationProvider {
     if (Array.isArray(config.disks))
       for (const disk of config.disks)
         if (typeof disk === 'object' && disk !== null) absolute(disk as Record<string, unknown>, DISK_PATHS);
+    if (typeof config.network === 'object' && config.network !== null) absolute(config.network, NETWORK_PATHS);
     // A kernel tree that is open has the sources and, built, the debug information.
     if (base) {
       config.sourceMap ??= { '': base };

@@ -1,5 +1,5 @@
 import { describeStop, describeVmbus } from '../describe.ts';
-import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, openDisks } from './guest.ts';
+import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, openDisks, openNetwork } from './guest.ts';
 import { options } from './usage.ts';
 
 export const DEMO_HELP = `Usage: hyperstep demo --kernel FILE [OPTIONS]
@@ -15,8 +15,9 @@ const CALL = 'HvCallPostMessage';
 export async function demo(args: string[]): Promise<number> {
   const values = options('demo', args, MACHINE_OPTIONS);
   const disks = await openDisks(values);
-  const config = await machineConfig(values, disks);
-  const guest = await Guest.create(config);
+  const network = await openNetwork(values);
+  const config = await machineConfig(values, disks, network);
+  const guest = await Guest.create(config, network);
   const { machine, kernel } = guest;
   const out = (text: string): void => {
     process.stdout.write(`${text}\n`);
@@ -69,6 +70,7 @@ export async function demo(args: string[]): Promise<number> {
       out(`host seconds   ${guest.hostSeconds.toFixed(2)}`);
       out(`MIPS           ${guest.mips.toFixed(0)}`);
       out(`state hash     ${machine.stateHash()}   (the same on every run of the same kernel, initramfs and options)`);
+      network.close();
       return good ? 0 : 3;
     }
   }

@@ -15,8 +15,9 @@ import {
 } from '../../emulator/index.ts';
 import { unwrapKernel } from '../kernel-file.ts';
 import { DiskFiles } from '../disks.ts';
+import { GuestNetwork } from '../network.ts';
 import { GuestKernel } from '../linux/kernel.ts';
-import type { DiskSetting } from '../protocol.ts';
+import type { DiskSetting, NetworkSetting } from '../protocol.ts';
 import { displayOf } from '../screen.ts';
 import { copyRequest } from '../services.ts';
 import { UsageError, integer } from './usage.ts';
@@ -32,6 +33,7 @@ export const MACHINE_OPTIONS = {
   boot: { type: 'string' },
   load: { type: 'string' },
   disk: { type: 'string', multiple: true },
+  network: { type: 'string' },
   'max-memory': { type: 'string' },
   kvp: { type: 'string', multiple: true },
   copy: { type: 'string', multiple: true },
@@ -55,6 +57,11 @@ export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image,
                            a disk on the SCSI controller, may be repeated: a raw, VHD or VHDX image. What the guest writes
                            is gone at the end unless write= names a differencing .vhdx, or the image itself (raw, fixed
                            VHD). ro: the guest cannot write. dvd: a DVD drive (default for .iso)
+  --network MODE[,allow=[tcp:|udp:]HOST:PORT][,capture=FILE][,mac=ADDRESS][,vlan=N][,name=NAME=ADDRESS]
+                           a network card with DHCP and DNS. internal: nothing outside this machine, but echo, discard,
+                           characters and HTTP on the gateway (10.0.2.2). user: TCP, UDP and names outside, where an
+                           allow= names it (a name, an address, a network; a port, a range or *); the gateway is this
+                           computer's localhost. capture: frames as pcapng. allow=, vlan= and name= may be repeated
   --display WxH            resolution of the synthetic video, which the guest is free to change (default ${DEFAULTS.display.width}x${DEFAULTS.display.height})
   --max-memory MiB         what the guest can have in all, for memory that is added while it runs (default: --memory)
   --kvp KEY=VALUE          an item of the external key-value pool, may be repeated (the guest needs hv_kvp_daemon)
@@ -88,6 +95,25 @@ function diskSetting(text: string): DiskSetting {
   return setting;
 }
 
+/** MODE[,KEY=VALUE]... */
+function networkSetting(text: string): NetworkSetting {
+  const [mode, ...words] = text.split(',');
+  if (mode !== 'internal' && mode !== 'user') throw new UsageError(`--network ${text}: expected internal or user, not "${mode}"`);
+  const setting: NetworkSetting = { mode };
+  for (const word of words) {
+    const [, key, value] = /^(allow|capture|mac|vlan|name)=(.+)$/.exec(word) ?? [];
+    if (key === 'allow') setting.allow = [...(setting.allow ?? []), value];
+    else if (key === 'vlan') setting.vlans = [...(setting.vlans ?? []), integer('network', value, 1, 4094)];
+    else if (key === 'name') {
+      const [, name, address] = /^([^=]+)=(.+)$/.exec(value) ?? [];
+      if (name === undefined) throw new UsageError(`--network ${text}: "${word}": expected name=NAME=ADDRESS`);
+      setting.names = { ...setting.names, [name]: address };
+    } else if (key === 'capture' || key === 'mac') setting[key] = value;
+    else throw new UsageError(`--network ${text}: "${word}" is none of allow=, capture=, mac=, vlan=, name=`);
+  }
+  return setting;
+}
+
 /** KEY=VALUE */
 function keyValuePair(text: string): [key: string, value: string] {
   const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
@@ -105,6 +131,11 @@ function copyOf(text: string): CopyRequest {
 /** The disks of the command line. Throws `UsageError`. */
 export function openDisks(values: MachineValues): Promise<DiskFiles> {
   return asUsage(() => new DiskFiles((values.disk ?? []).map(diskSetting)));
+}
+
+/** The network of the command line. Throws `UsageError`. */
+export function openNetwork(values: MachineValues): Promise<GuestNetwork> {
+  return asUsage(() => new GuestNetwork(values.network === undefined ? undefined : networkSetting(values.network)));
 }
 
 function readFile(option: string, file: string): Uint8Array {
@@ -125,7 +156,7 @@ function readFile(option: string, file: string): Uint8Array {
 }
 
 /** Reads the files and checks the values. Throws `UsageError`. */
-export async function machineConfig(values: MachineValues, disks: DiskFiles): Promise<MachineConfig> {
+export async function machineConfig(values: MachineValues, disks: DiskFiles, network: GuestNetwork): Promise<MachineConfig> {
   if (!values.kernel) throw new UsageError('--kernel FILE is missing');
   const { boot = DEFAULTS.boot, load } = values;
   if (!isBootKind(boot)) throw new UsageError(`--boot ${boot}: expected ${BOOT_KINDS.join(' or ')}`);
@@ -141,6 +172,7 @@ export async function machineConfig(values: MachineValues, disks: DiskFiles): Pr
     cpus: values.cpus === undefined ? DEFAULTS.cpus : integer('cpus', values.cpus, 1, 64),
     cpu: values.cpu ?? DEFAULTS.cpu,
     disks: disks.configs,
+    ...(network.config ? { network: network.config } : {}),
     ...(values['max-memory'] === undefined ? {} : { maxMemory: integer('max-memory', values['max-memory'], 64, 3072) }),
     keyValuePairs: Object.fromEntries((values.kvp ?? []).map(keyValuePair)),
     copyFiles: await asUsage(() => (values.copy ?? []).map(copyOf)),
@@ -170,6 +202,9 @@ async function asUsage<T>(work: () => T | Promise<T>): Promise<T> {
 
 /** Instructions between looks at symbols, limits and the event loop. */
 const SLICE = 5_000_000;
+/** With somebody outside: virtual time of a slice, and how long to wait for an answer when the guest has mostly waited in it. */
+const SLICE_NS = 20_000_000;
+const REST_MS = 20;
 
 export interface Conditions {
   /** True: come back with this call, before it is executed. */
@@ -192,10 +227,13 @@ export class Guest {
   hostSeconds = 0;
   consoleBytes = 0;
   #resume: number | undefined;
+  readonly #network: GuestNetwork;
   onConsole: (bytes: Uint8Array) => void = () => {};
 
-  private constructor(machine: Machine, config: MachineConfig) {
+  private constructor(machine: Machine, config: MachineConfig, network: GuestNetwork) {
     this.machine = machine;
+    this.#network = network;
+    network.connect(machine, config.startTime, (text) => process.stderr.write(`hyperstep: ${text}\n`));
     machine.engineClock = () => performance.now() / 1000;
     this.kernel = new GuestKernel(machine, config.kernel, config.kernelName);
     machine.subscribe((event) => {
@@ -207,8 +245,8 @@ export class Guest {
     };
   }
 
-  static async create(config: MachineConfig): Promise<Guest> {
-    return new Guest(await asUsage(() => createMachine(config)), config);
+  static async create(config: MachineConfig, network: GuestNetwork): Promise<Guest> {
+    return new Guest(await asUsage(() => createMachine(config)), config, network);
   }
 
   /** Runs until something is worth coming back for. A stop is passed over by calling again. */
@@ -218,8 +256,11 @@ export class Guest {
       const left = (conditions.maxInstructions ?? Number.POSITIVE_INFINITY) - machine.instructions;
       if (left <= 0) return { kind: 'limit' };
       const started = process.hrtime.bigint();
+      const before = { now: machine.now, instructions: machine.instructions };
+      const outside = this.#network.leadsOutside;
       const exit = machine.run({
         instructions: Math.min(SLICE, left),
+        ...(outside ? { nanoseconds: SLICE_NS } : {}),
         hypercall: conditions.hypercall,
         console: conditions.console,
         resumeVp: this.#resume,
@@ -228,7 +269,9 @@ export class Guest {
       this.#resume = exit.kind === 'breakpoint' || exit.kind === 'hypercall' || exit.kind === 'crash' ? exit.vp : undefined;
       if (kernel.absorb(exit)) continue;
       kernel.poll();
-      await new Promise((resolve) => setImmediate(resolve));
+      const idle = machine.now - before.now - (machine.instructions - before.instructions);
+      if (outside && idle > SLICE_NS * 0.9) await this.#network.rest(REST_MS);
+      else await new Promise((resolve) => setImmediate(resolve));
       if (conditions.enough?.()) return { kind: 'enough' };
       if (exit.kind !== 'limit') return exit;
     }

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { type Exit, type HypercallInfo, type TraceEvent, hypercallNames } from '../../emulator/index.ts';
 import { describeStop, describeTraceEvent } from '../describe.ts';
-import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks } from './guest.ts';
+import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks, openNetwork } from './guest.ts';
 import { png } from '../screen.ts';
 import { openTraceFile } from '../trace-file.ts';
 import { UsageError, integer, options } from './usage.ts';
@@ -119,7 +119,8 @@ export async function runCommand(args: string[]): Promise<number> {
   for (const option of ['report', 'screenshot', 'trace-file'] as const)
     if (v[option] !== undefined) checkWritable(option, v[option]);
   const disks = await openDisks(v);
-  const config = await machineConfig(v, disks);
+  const network = await openNetwork(v);
+  const config = await machineConfig(v, disks, network);
 
   // The first Ctrl-C ends the run in good order; a second one ends the program.
   let interrupted = false;
@@ -140,7 +141,7 @@ export async function runCommand(args: string[]): Promise<number> {
           () => current().kernel.symbols,
         );
   for (let resets = 0; end === undefined; ) {
-    guest = await Guest.create(config);
+    guest = await Guest.create(config, network);
     const { machine, kernel } = guest;
     guest.onConsole = (bytes) => {
       process.stdout.write(bytes);
@@ -255,6 +256,7 @@ export async function runCommand(args: string[]): Promise<number> {
   const stateHash = (guest as Guest).machine.stateHash();
   for (const line of disks.save((guest as Guest).machine)) say(`hyperstep: ${line}`);
   disks.close();
+  network.close();
   if (v.screenshot !== undefined) {
     const screen = (guest as Guest).machine.screen();
     if (screen) fs.writeFileSync(v.screenshot, png(screen));

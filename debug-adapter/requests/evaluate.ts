@@ -107,6 +107,31 @@ export const COMMANDS: Record<string, Command> = {
       return `The guest is offered a display of ${display.width}x${display.height} pixels.`;
     },
   },
+  network: {
+    usage: 'network up|down|attach|detach',
+    help: 'plugs the cable of the network card in or out, or the card itself',
+    run: (session, rest) => {
+      const { machine, config } = session.debuggee;
+      const acts: Record<string, [act: () => boolean, said: string]> = {
+        up: [() => machine.setNetworkLink(true), 'The link is up.'],
+        down: [() => machine.setNetworkLink(false), 'The link is down.'],
+        attach: [
+          () => {
+            machine.attachNetwork(config.network ?? { mode: 'internal' });
+            return true;
+          },
+          'The guest is offered a network card.',
+        ],
+        detach: [() => machine.detachNetwork(), 'The network card is taken away.'],
+      };
+      const name = rest.trim();
+      if (!Object.hasOwn(acts, name)) throw new UserError('network is followed by up, down, attach or detach');
+      const [act, said] = acts[name];
+      if (!act()) throw new UserError('The guest has no network card');
+      session.runner.wake();
+      return said;
+    },
+  },
   instructions: {
     usage: 'instructions',
     help: 'how far the guest has come',

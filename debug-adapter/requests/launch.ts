@@ -5,11 +5,12 @@ import { Event } from '@vscode/debugadapter';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { BOOT_KINDS, ConfigError, createMachine, DEFAULTS, isBootKind, type MachineConfig } from '../../emulator/index.ts';
 import { DiskFiles } from '../disks.ts';
+import { GuestNetwork } from '../network.ts';
 import { unwrapKernel } from '../kernel-file.ts';
 import { isElf } from '../../emulator/base/elf.ts';
 import { GuestKernel } from '../linux/kernel.ts';
 import { SymbolFiles } from '../linux/symbol-files.ts';
-import type { CopySetting, DiskSetting, LaunchArguments } from '../protocol.ts';
+import type { CopySetting, DiskSetting, LaunchArguments, NetworkSetting } from '../protocol.ts';
 import { copyRequest } from '../services.ts';
 import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
@@ -76,6 +77,7 @@ function checkArguments(args: LaunchArguments): void {
       );
   }
   checkDisks(args.disks);
+  checkNetwork(args.network);
   const { symbols, sourceMap } = args;
   if (symbols !== undefined && (!Array.isArray(symbols) || symbols.some((s) => typeof s !== 'string')))
     throw new UserError('launch.json: "symbols" must be a list of files and folders');
@@ -155,6 +157,32 @@ function checkCopies(copies: unknown): void {
   }
 }
 
+/** What the network of launch.json may say. */
+const NETWORK_KEYS: Record<keyof NetworkSetting, { what: string; is: (v: unknown) => boolean }> = {
+  mode: { what: '"internal" or "user"', is: (v) => v === 'internal' || v === 'user' },
+  allow: { what: 'a list of "HOST:PORT"', is: (v) => Array.isArray(v) && v.every((x) => typeof x === 'string') },
+  mac: { what: 'text', is: (v) => typeof v === 'string' },
+  vlans: { what: 'a list of numbers', is: (v) => Array.isArray(v) && v.every((x) => typeof x === 'number') },
+  names: {
+    what: 'an object of names with IPv4 addresses',
+    is: (v) => typeof v === 'object' && v !== null && !Array.isArray(v) && Object.values(v).every((x) => typeof x === 'string'),
+  },
+  capture: { what: 'a file', is: (v) => typeof v === 'string' && v !== '' },
+};
+
+function checkNetwork(network: unknown): void {
+  if (network === undefined) return;
+  if (typeof network !== 'object' || network === null || !('mode' in network))
+    throw new UserError('launch.json: "network" must be an object such as { "mode": "internal" }');
+  for (const [key, value] of Object.entries(network)) {
+    const row = (NETWORK_KEYS as Record<string, (typeof NETWORK_KEYS)['mode'] | undefined>)[key];
+    if (!row?.is(value))
+      throw new UserError(
+        `launch.json: "network": "${key}" ${row ? `must be ${row.what}, not ${JSON.stringify(value)}` : 'is not known'}`,
+      );
+  }
+}
+
 /** Opens the images. Throws `UserError`. */
 function openDisks(settings: readonly DiskSetting[]): DiskFiles {
   return ofSetting('disks', () => new DiskFiles(settings));
@@ -190,6 +218,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
   if (session.launched) throw new UserError('This session has a guest already');
   checkArguments(args);
   let disks: DiskFiles | undefined;
+  let network: GuestNetwork | undefined;
   session.startProgress(`Booting ${path.basename(args.kernel)}`, 'reading files');
   try {
     const started = performance.now();
@@ -202,6 +231,8 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     const kernelName = path.basename(args.kernel);
     const kernel = await unwrapKernel(file, kernelName);
     disks = openDisks(args.disks ?? []);
+    const link = ofSetting('network', () => new GuestNetwork(args.network));
+    network = link;
     const read = performance.now();
     const config: MachineConfig = {
       memory: args.memory ?? DEFAULTS.memory,
@@ -216,6 +247,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       kernel,
       kernelName,
       disks: disks.configs,
+      ...(link.config ? { network: link.config } : {}),
       maxMemory: args.maxMemory,
       keyValuePairs: args.keyValuePairs,
       copyFiles: ofSetting('copyFiles', () => (args.copyFiles ?? []).map(copyRequest)),
@@ -230,7 +262,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     const files = await SymbolFiles.of(guest, isElf(kernel) ? args.kernel : undefined, args.symbols);
     const sources = new SourcePaths(args.sourceMap);
     const indexed = performance.now();
-    session.adopt({ machine, kernel: guest, config, args, disks, files, sources });
+    session.adopt({ machine, kernel: guest, config, args, disks, network: link, files, sources });
     session.stopOnCrash = args.stopOnCrash ?? true;
     session.hypercallStops.set(
       'launch',
@@ -251,6 +283,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     for (const folder of sources.missing) session.say(`launch.json: "sourceMap": there is no folder ${folder}`, 'stderr');
   } catch (e) {
     disks?.close();
+    network?.close();
     session.endProgress();
     throw e;
   }

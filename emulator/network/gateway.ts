@@ -116,7 +116,6 @@ export interface GatewayHost {
   /** Frames for the guest, in order. */
   deliver(frames: Uint8Array[]): void;
   ask(request: NetworkRequest): void;
-  note(message: string): void;
 }
 
 /** The gateway's own MAC address: a locally administered one. */
@@ -491,7 +490,6 @@ export class Gateway {
         const at = questions.findIndex((q) => q.id === event.id);
         if (at < 0) return;
         const [q] = questions.splice(at, 1);
-        if (event.reason) this.#host.note(`DNS, ${q.name}: ${event.reason}`);
         const { ok, noSuchName, failure, refused } = DNS_STATUS;
         const status = { ok, 'no-such-name': noSuchName, failed: failure, refused }[event.status];
         const addresses = event.addresses.flatMap((a) => parseIp(a) ?? []);
@@ -506,7 +504,6 @@ export class Gateway {
       default: {
         const c = this.#tcp.connection(event.id);
         if (c?.application !== OUTSIDE) return;
-        if (event.kind === 'refused') this.#host.note(`TCP to ${ipText(c.local)}:${c.localPort}: ${event.reason}`);
         relay(this.#tcp, c, event, (request) => this.#host.ask(request));
       }
     }

@@ -29,7 +29,7 @@ export type NetworkRequest =
 
 export type NetworkEvent =
   | { kind: 'connected'; id: number }
-  | { kind: 'refused'; id: number; reason: string }
+  | { kind: 'refused'; id: number }
   | { kind: 'data'; id: number; data: Uint8Array }
   | { kind: 'written'; id: number; bytes: number }
   /** Nothing more will come. */
@@ -37,7 +37,7 @@ export type NetworkEvent =
   /** The connection broke, or is not known. */
   | { kind: 'reset'; id: number }
   | { kind: 'datagram'; id: number; data: Uint8Array }
-  | { kind: 'resolved'; id: number; addresses: string[]; status: 'ok' | 'no-such-name' | 'failed' | 'refused'; reason?: string }
+  | { kind: 'resolved'; id: number; addresses: string[]; status: 'ok' | 'no-such-name' | 'failed' | 'refused' }
   | { kind: 'restarted' };
 
 /** What a connection to the outside remembers. */

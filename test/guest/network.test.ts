@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import net, { type AddressInfo } from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
-import type { ChannelInfo, Machine, MachineConfig } from '../../emulator/index.ts';
+import { GuestNetwork } from '../../debug-adapter/network.ts';
+import type { ChannelInfo, Exit, Machine, MachineConfig } from '../../emulator/index.ts';
 import { debianInitramfs } from '../../scripts/debian-guest.mjs';
 import { debianConfig, Recorded, TROUBLE } from './debian.ts';
 
@@ -246,4 +253,134 @@ insmod /lib/modules/hv_netvsc.ko; card eth0; dhcp eth0; say WITH "$(ping -c 2 10
   healthy(guest);
   for (let n = 0; n < 8; n++) assert.deepEqual(said(guest, `GET${n}`), [`${md5(pattern(200_000 + n))}  -`]);
   assert.deepEqual([said(guest, 'ECHO'), said(guest, 'WITHOUT'), said(guest, 'WITH')], [[`${md5(upload)}  -`], ['0'], ['2']]);
+});
+
+/** Runs a guest that has somebody outside, to its end. */
+async function finishOutside(guest: Recorded, network: GuestNetwork): Promise<Exit> {
+  const { machine } = guest;
+  for (;;) {
+    const before = { now: machine.now, instructions: machine.instructions };
+    const exit = machine.run({ instructions: 5_000_000, nanoseconds: 20_000_000 });
+    if (exit.kind !== 'limit' || machine.now > 120e9) return exit;
+    const idle = machine.now - before.now - (machine.instructions - before.instructions) > 18_000_000;
+    await (idle ? network.rest(20) : new Promise((resolve) => setImmediate(resolve)));
+  }
+}
+
+/** Frames of a pcapng file: time in ns, direction, bytes. */
+function captured(file: string): { time: bigint; outbound: boolean; frame: Uint8Array }[] {
+  const data = new Uint8Array(fs.readFileSync(file));
+  const view = new DataView(data.buffer);
+  const out = [];
+  for (let at = 0; at < data.length; at += view.getUint32(at + 4, true)) {
+    const length = view.getUint32(at + 4, true);
+    assert.equal(view.getUint32(at + length - 4, true), length);
+    if (view.getUint32(at, true) !== 6) continue;
+    const time = (BigInt(view.getUint32(at + 12, true)) << 32n) | BigInt(view.getUint32(at + 16, true));
+    const frame = data.slice(at + 28, at + 28 + view.getUint32(at + 20, true));
+    const flags = at + 28 + ((frame.length + 3) & ~3) + 4;
+    out.push({ time, outbound: view.getUint32(flags, true) === 2, frame });
+  }
+  return out;
+}
+
+test('user mode: a server of this computer is reached where that is allowed, and nothing else; the capture has it all', async () => {
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'hyperstep-network-'));
+  const capture = path.join(scratch, 'guest.pcapng');
+  const download = some(700_000);
+  const upload = some(500_000);
+  const received: Buffer[] = [];
+  // One port gives, one takes, and one nobody is allowed to.
+  const giver = net.createServer((socket) => socket.on('error', () => {}).end(download)).listen(0, '127.0.0.1');
+  const taker = net
+    .createServer((socket) =>
+      socket
+        .on('error', () => {})
+        .on('data', (d) => received.push(d))
+        .on('end', () => socket.end('thanks')),
+    )
+    .listen(0, '127.0.0.1');
+  let visits = 0;
+  const secret = net.createServer((socket) => socket.end(`${visits++}`)).listen(0, '127.0.0.1');
+  // TFTP (RFC 1350): a read request is answered with the one and last block.
+  const tftp = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+  tftp.on('message', (m, from) => {
+    if (m[1] === 1)
+      tftp.send(
+        Buffer.concat([Buffer.of(0, 3, 0, 1), Buffer.from(`you asked for ${m.subarray(2, 7)}`)]),
+        from.port,
+        from.address,
+      );
+  });
+  await Promise.all([giver, taker, secret, tftp].map((s) => once(s, 'listening')));
+  const [give, take, hidden] = [giver, taker, secret].map((s) => (s.address() as AddressInfo).port);
+  const files = tftp.address().port;
+  const network = new GuestNetwork({
+    mode: 'user',
+    allow: [`localhost:${give}`, `tcp:127.0.0.1:${take}`, `udp:127.0.0.1:${files}`],
+    names: { host: '10.0.2.2' },
+    capture,
+  });
+  try {
+    const config = await guestWith(
+      `
+card eth0; dhcp eth0
+say GET "$(nc host ${give} </dev/null | md5sum)"
+say PUT "$(nc host ${take} </upload)"
+tftp -g -l /file -r hello host ${files}; say UDP "$(cat /file)"
+nc host ${hidden} </dev/null; say HIDDEN $?
+nc -w 3 127.1.1.1 80 </dev/null >/dev/null 2>&1; nc -w 3 192.0.2.1 80 </dev/null; say ELSE $?
+say NAME "$(nslookup example.org 2>&1 | grep -o REFUSED | sort -u)"`,
+      { network: network.config },
+      { upload },
+    );
+    const guest = new Recorded(config);
+    const notes: string[] = [];
+    network.connect(guest.machine, config.startTime, (text) => notes.push(text));
+    assert.deepEqual(await finishOutside(guest, network), { kind: 'power-off' }, guest.console.slice(-2000));
+    healthy(guest);
+    network.close();
+    assert.deepEqual(
+      ['GET', 'PUT', 'UDP', 'HIDDEN', 'ELSE', 'NAME'].map((key) => said(guest, key)[0]),
+      [`${md5(download)}  -`, 'thanks', 'you asked for hello', '1', '1', 'REFUSED'],
+      guest.console.slice(-3000),
+    );
+    assert.deepEqual([md5(Buffer.concat(received)), visits], [md5(upload), 0]);
+    assert.deepEqual(notes, [
+      `network: TCP to 127.0.0.1:${hidden} is not in "allow"`,
+      'network: TCP to 192.0.2.1:80 is not in "allow"',
+      'network: the name example.org is not in "allow"',
+    ]);
+    // Everything that came in is in the input log, with the instruction count.
+    const { inputLog } = guest.machine.inspect().loop as { inputLog: { instructions: number; network?: { kind: string } }[] };
+    const counts = inputLog.map((e) => e.instructions);
+    assert.ok(inputLog.filter((e) => e.network?.kind === 'data').length >= 2);
+    assert.deepEqual(
+      counts,
+      [...counts].sort((a, b) => a - b),
+    );
+    const frames = captured(capture);
+    const { sentFrames, receivedFrames, filtered } = statistics(guest.machine);
+    assert.deepEqual(
+      [frames.filter((f) => f.outbound).length, frames.filter((f) => !f.outbound).length],
+      [sentFrames, receivedFrames + filtered],
+    );
+    const times = frames.map((f) => f.time);
+    const start = BigInt(config.startTime) * 1_000_000n;
+    assert.ok(times.every((t, i) => t > start && t < start + 120_000_000_000n && (i === 0 || t >= times[i - 1])));
+    // What the guest sent to the taker, put together again by sequence number out of the capture.
+    const segments = new Map<number, Uint8Array>();
+    for (const { outbound, frame } of frames) {
+      const tcp = outbound && frame[23] === 6 && new DataView(frame.buffer).getUint16(36) === take;
+      if (!tcp) continue;
+      const data = frame.subarray(34 + (frame[46] >> 4) * 4, 14 + ((frame[16] << 8) | frame[17]));
+      if (data.length > 0) segments.set(new DataView(frame.buffer).getUint32(38), data);
+    }
+    const inOrder = [...segments.values()];
+    assert.equal(md5(Buffer.concat(inOrder)), md5(upload));
+  } finally {
+    network.close();
+    for (const s of [giver, taker, secret, tftp]) s.close();
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
 });

@@ -188,7 +188,6 @@ export class Network implements Device {
         mtu: () => state.mtu - ETHERNET_HEADER,
         deliver: (frames) => this.#receive(frames),
         ask: (request) => environment.ask(request),
-        note: (message) => channel.note(message),
       },
       state.gateway,
     );

@@ -177,7 +177,6 @@ export class Wire {
   readonly clock = new Clock();
   readonly state = newGateway();
   readonly asked: NetworkRequest[] = [];
-  readonly notes: string[] = [];
   frames: Uint8Array[] = [];
   onFrame: ((frame: Uint8Array) => void) | undefined;
   mtu = 1500;
@@ -196,7 +195,6 @@ export class Wire {
           }
         },
         ask: (request) => this.asked.push(request),
-        note: (message) => this.notes.push(message),
       },
       this.state,
     );
