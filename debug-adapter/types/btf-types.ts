@@ -147,7 +147,11 @@ export class BtfTypes implements TypeSource {
 
   find(tag: Tag, name: string): Type | undefined {
     const id = this.#btf.find(name, ...TAG_KINDS[tag]);
-    return id === 0 ? undefined : this.type(id);
+    if (id !== 0) return this.type(id);
+    // Only declared here: pointers to it can be cast all the same.
+    const declared = this.#btf.find(name, KIND.FWD);
+    const isUnion = declared !== 0 && this.#btf.record(declared)?.flag === true;
+    return declared !== 0 && tag === (isUnion ? 'union' : 'struct') ? this.type(declared) : undefined;
   }
 
   constant(name: string): Constant | undefined {
