@@ -62,7 +62,8 @@ export function ensureBuild() {
 
 /** Debian packages that provide `commands` ({ command: package }); installs what is missing where that is possible. */
 export function ensureDebianPackages(commands) {
-  const missing = Object.entries(commands).filter(([command]) => !has(command) && !fs.existsSync(`/usr/sbin/${command}`));
+  const there = (what) => (path.isAbsolute(what) ? fs.existsSync(what) : has(what) || fs.existsSync(`/usr/sbin/${what}`));
+  const missing = Object.entries(commands).filter(([what]) => !there(what));
   if (!missing.length) return;
   const packages = [...new Set(missing.map(([, p]) => p))];
   if (!has('apt-get')) throw new Error(`missing: ${missing.map(([c]) => c).join(', ')} (Debian packages: ${packages.join(' ')})`);

@@ -28,7 +28,12 @@ if (!files.length) {
 }
 const touches = (part) => files.some((f) => f.includes(`${path.sep}test${path.sep}${part}`));
 if (touches('unit') && has('apt-get')) ensureDebianPackages({ iasl: 'acpica-tools', dtc: 'device-tree-compiler' });
-if (touches('guest') && has('apt-get')) ensureDebianPackages({ 'mkfs.ext4': 'e2fsprogs' });
+if (touches('guest') && has('apt-get'))
+  ensureDebianPackages({
+    'mkfs.ext4': 'e2fsprogs',
+    'aarch64-linux-gnu-gcc': 'gcc-aarch64-linux-gnu',
+    '/usr/aarch64-linux-gnu/lib/libc.a': 'libc6-dev-arm64-cross',
+  });
 if (touches('dap') || touches('guest') || touches('extension')) ensureBuild();
 if (touches('extension')) (await import('./test-editor.mjs')).ensureEditor();
 
