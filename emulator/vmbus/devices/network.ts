@@ -299,7 +299,10 @@ export class Network implements Device {
     const name = nvspName(number) ?? `NVSP message ${number}`;
     if (name !== 'sendRndisPacket') return `${name}, ${packetName(type)}`;
     const bytes = this.#collect(packet);
-    return typeof bytes === 'string' ? `${name}: ${bytes}` : this.#messages(bytes).map(describeMessage).join('; ');
+    if (typeof bytes === 'string') return `${name}: ${bytes}`;
+    const messages = this.#messages(bytes);
+    const more = messages.length > RNDIS_MAX_PACKETS ? ` and ${messages.length - RNDIS_MAX_PACKETS} more` : '';
+    return messages.slice(0, RNDIS_MAX_PACKETS).map(describeMessage).join('; ') + more;
   }
 
   inspect(): Inspect {
