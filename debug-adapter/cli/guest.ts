@@ -214,7 +214,11 @@ export interface Conditions {
   /** Called with every console byte; true: come back there. */
   console?: (byte: number) => boolean;
   maxInstructions?: number;
+  /** Somebody types: an idle guest's time goes by no faster than ours. */
+  isPaced?: boolean;
 }
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** How the guest's run ended for good, or a stop on the way. */
 export type End = Exit | { kind: 'enough' };
@@ -258,9 +262,10 @@ export class Guest {
       const started = process.hrtime.bigint();
       const before = { now: machine.now, instructions: machine.instructions };
       const outside = this.#network.leadsOutside;
+      const isPaced = outside || conditions.isPaced;
       const exit = machine.run({
         instructions: Math.min(SLICE, left),
-        ...(outside ? { nanoseconds: SLICE_NS } : {}),
+        ...(isPaced ? { nanoseconds: SLICE_NS } : {}),
         hypercall: conditions.hypercall,
         console: conditions.console,
         resumeVp: this.#resume,
@@ -270,7 +275,7 @@ export class Guest {
       if (kernel.absorb(exit)) continue;
       kernel.poll();
       const idle = machine.now - before.now - (machine.instructions - before.instructions);
-      if (outside && idle > SLICE_NS * 0.9) await this.#network.rest(REST_MS);
+      if (isPaced && idle > SLICE_NS * 0.9) await (outside ? this.#network.rest(REST_MS) : pause(REST_MS));
       else await new Promise((resolve) => setImmediate(resolve));
       if (conditions.enough?.()) return { kind: 'enough' };
       if (exit.kind !== 'limit') return exit;

@@ -4,6 +4,7 @@ import { describeStop, describeTraceEvent } from '../describe.ts';
 import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks, openNetwork } from './guest.ts';
 import { png } from '../screen.ts';
 import { openTraceFile } from '../trace-file.ts';
+import { Typist } from './typist.ts';
 import { UsageError, integer, options } from './usage.ts';
 
 export const RUN_HELP = `Usage: hyperstep run --kernel FILE [OPTIONS]
@@ -14,6 +15,7 @@ to stderr.
 ${MACHINE_HELP}
   --break SPEC             stop there, print what is there, go on; may be repeated. SPEC is
                            hypercall:NAME-or-0xCODE, symbol:NAME or address:0x...
+  --stdin                  what comes on standard input is typed on the guest's console; in a terminal Ctrl-] ends the run
   --until-console TEXT     end when the guest's console has shown TEXT
   --max-instructions N     end after N instructions
   --screenshot FILE        at the end write what the guest's display shows to a PNG file
@@ -97,6 +99,7 @@ export async function runCommand(args: string[]): Promise<number> {
     screenshot: { type: 'string' },
     trace: { type: 'string' },
     'trace-file': { type: 'string' },
+    stdin: { type: 'boolean' },
   });
   const say = (text: string): void => {
     process.stderr.write(`${text}\n`);
@@ -127,6 +130,7 @@ export async function runCommand(args: string[]): Promise<number> {
   process.once('SIGINT', () => {
     interrupted = true;
   });
+  const typist = v.stdin ? new Typist(() => current().machine) : undefined;
   let end: keyof typeof STATUS | undefined;
   let guest: Guest | undefined;
   let total = { instructions: 0, hostSeconds: 0, console: 0 };
@@ -196,8 +200,9 @@ export async function runCommand(args: string[]): Promise<number> {
     const conditions = {
       hypercall: codes.size ? (call: HypercallInfo) => call.phase === 'entry' && codes.has(call.code) : undefined,
       console: until === undefined ? undefined : matcher(until),
-      enough: () => interrupted || spins(),
+      enough: () => interrupted || typist?.hasLeft || spins(),
       maxInstructions: maxInstructions === undefined ? undefined : maxInstructions - total.instructions,
+      isPaced: typist !== undefined,
     };
     let reset = false;
     while (end === undefined && !reset) {
@@ -207,7 +212,7 @@ export async function runCommand(args: string[]): Promise<number> {
           end = 'console';
           break;
         case 'enough':
-          end = interrupted ? 'interrupted' : 'crash';
+          end = interrupted || typist?.hasLeft ? 'interrupted' : 'crash';
           break;
         case 'limit':
           end = 'limit';
@@ -216,6 +221,7 @@ export async function runCommand(args: string[]): Promise<number> {
           end = crash ? 'crash' : 'power-off';
           break;
         case 'halted':
+          if (await typist?.more()) break;
           say('hyperstep: the guest waits, and nothing will ever wake it');
           end = 'halted';
           break;
@@ -252,6 +258,7 @@ export async function runCommand(args: string[]): Promise<number> {
     };
     for (const [name, n] of guest.hypercalls) hypercalls.set(name, (hypercalls.get(name) ?? 0) + n);
   }
+  typist?.close();
   trace?.close();
   const stateHash = (guest as Guest).machine.stateHash();
   for (const line of disks.save((guest as Guest).machine)) say(`hyperstep: ${line}`);
