@@ -114,6 +114,27 @@ function withX(base, value) {
   return { code: [(base | t) >>> 0], i: { [`x${t}`]: hex(value) } };
 }
 
+/** Atomics, exclusives and ordered accesses of 2 to 8 bytes, not aligned but within 16 bytes: the words by size and registers. */
+const UNALIGNED = [
+  (size, n, t) => [(0x08dffc00 | (size << 30) | (n << 5) | t) >>> 0], // LDAR
+  (size, n, t) => [(0x089ffc00 | (size << 30) | (n << 5) | t) >>> 0], // STLR
+  (size, n, t) => [(0x38bfc000 | (size << 30) | (n << 5) | t) >>> 0], // LDAPR
+  (size, n, t) => [(0x19000000 | (size << 30) | (r.n(2) << 22) | (n << 5) | t) >>> 0], // STLUR, LDAPUR
+  (size, n, t, s) => [(0x38200000 | (size << 30) | (r.n(4) << 22) | (s << 16) | (r.n(8) << 12) | (n << 5) | t) >>> 0], // LDADD ...
+  (size, n, t, s) => [(0x38208000 | (size << 30) | (r.n(4) << 22) | (s << 16) | (n << 5) | t) >>> 0], // SWP
+  (size, n, t, s) => [(0x08a07c00 | (size << 30) | (r.n(2) << 22) | (s << 16) | (r.n(2) << 15) | (n << 5) | t) >>> 0], // CAS
+  // LDXR, STXR
+  (size, n, t, s) =>
+    [0x085f7c00 | (n << 5) | t, 0x08007c00 | (s << 16) | (n << 5) | (t ^ 1)].map((w) => (w | (size << 30)) >>> 0),
+];
+function unaligned() {
+  const size = 1 + r.n(3);
+  const at = MEM_BASE + BigInt(16 * r.n(MEM_SIZE / 16) + r.n(17 - (1 << size)));
+  const [n, t, s] = [r.n(10), 10 + r.n(10), 20 + r.n(10)];
+  const code = r.pick(UNALIGNED)(size, n, t, s);
+  return { code, i: { [`x${n}`]: hex(at), [`x${t}`]: hex(integer()), [`x${s}`]: hex(integer()) } };
+}
+
 /** MSR from Xa, MRS to Xb, and MSR with the value the runner needs afterwards. */
 function roundTrip(register, restore) {
   const [a, b] = [r.n(15), 15 + r.n(15)];
@@ -151,6 +172,7 @@ const CLASSES = [
   ],
   ['v-fcmla', 200, () => simd(0x2e40c400 | (r.n(4) << 11), 'half')],
   ['v-fcmla', 200, () => simd((r.pick([0x2e80c400, 0x6ec0c400]) | (r.n(4) << 11)) >>> 0, r.pick(['single', 'double']))],
+  ['lse2', 600, unaligned],
   // BR, BLR and RET over an instruction. X16 and X17 are what linkers' veneers use.
   [
     'branch-register',
