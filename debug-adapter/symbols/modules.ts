@@ -28,10 +28,15 @@ interface Layout {
   count: number;
   strtab: number;
   typetab: number;
+  /** Offsets of the tables of exported symbols and of their lengths. */
+  exports: readonly { table: number; count: number }[];
 }
 
 const MAX_MODULES = 512;
 const MAX_SYMBOLS = 200_000;
+const MAX_EXPORTS = 10_000;
+/** include/linux/export-internal.h, struct kernel_symbol where addresses are relative: value, name, namespace (s32 each). */
+const EXPORT_SIZE = 12;
 
 function layoutFrom(btf: Btf): Layout | undefined {
   const module = btf.members('module');
@@ -56,8 +61,19 @@ function layoutFrom(btf: Btf): Layout | undefined {
   ];
   if (!name || values.some((v) => v === undefined)) return undefined;
   const [list, kallsyms, coreAt, base, size, symtab, count, strtab, typetab] = values as number[];
-  return { list, name, kallsyms, base: coreAt + base, size: coreAt + size, symtab, count, strtab, typetab };
+  const relative = btf.members('kernel_symbol')?.[0]?.name === 'value_offset';
+  const exports = [
+    ['syms', 'num_syms'],
+    ['gpl_syms', 'num_gpl_syms'],
+  ].flatMap(([tableName, countName]) => {
+    const table = offset(module, tableName);
+    const length = offset(module, countName);
+    return relative && table !== undefined && length !== undefined ? [{ table, count: length }] : [];
+  });
+  return { list, name, kallsyms, base: coreAt + base, size: coreAt + size, symtab, count, strtab, typetab, exports };
 }
+
+const byAddress = (a: KernelSymbol, b: KernelSymbol): number => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0);
 
 const MODULE_NAME = /^[A-Za-z0-9_-]+$/;
 
@@ -120,7 +136,15 @@ export class ModuleList {
     const symbolCount = count ? viewOf(count).getUint32(0, true) : 0;
     // A module that is still being loaded has other tables than later.
     if (known && known.name === name && known.base === base && this.#counts.get(address) === symbolCount) return known;
-    const symbols = tables === undefined ? [] : this.#symbols(name, tables, Math.min(symbolCount, MAX_SYMBOLS), read);
+    const told = tables === undefined ? [] : this.#symbols(name, tables, Math.min(symbolCount, MAX_SYMBOLS), read);
+    // Kernels without CONFIG_KALLSYMS_ALL forget the names of data once the module runs: what it exports, and what was seen
+    // before, still is there.
+    const names = new Set(told.map((s) => s.name));
+    const before = known && known.name === name && known.base === base ? known.symbols : [];
+    const end = base + BigInt(size);
+    const seen = before.filter((s) => /[dDbBrR]/.test(s.type) && s.address >= base && s.address < end);
+    const more = [...seen, ...this.#exports(name, address, read)].filter((s) => !names.has(s.name) && names.add(s.name));
+    const symbols = [...told, ...more].sort(byAddress);
     // Symbols are sorted; data lies in regions of its own, above or below the code.
     const last = symbols.at(-1)?.address ?? 0n;
     const codeEnd = base + BigInt(size);
@@ -150,7 +174,27 @@ export class ModuleList {
       if (!name || /^\$[xd](\.|$)|^\.L/.test(name)) continue;
       out.push({ address: s.value, name, type, size: Number(s.size & 0xffffffffn), module });
     }
-    return out.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+    return out.sort(byAddress);
+  }
+
+  /** Data that a module exports to others: its code is in the symbol table anyway. */
+  #exports(module: string, address: bigint, read: VirtualReader): KernelSymbol[] {
+    const out: KernelSymbol[] = [];
+    for (const { table, count } of (this.#layout as Layout).exports) {
+      const start = readU64(read, address + BigInt(table));
+      const length = read(address + BigInt(count), 4);
+      const entries = Math.min(length ? viewOf(length).getUint32(0, true) : 0, MAX_EXPORTS);
+      const raw = start && entries > 0 ? read(start, entries * EXPORT_SIZE) : undefined;
+      if (!start || !raw) continue;
+      const view = viewOf(raw);
+      for (let i = 0; i < entries; i++) {
+        const at = start + BigInt(i * EXPORT_SIZE);
+        const name = readString(read, BigInt.asUintN(64, at + 4n + BigInt(view.getInt32(i * EXPORT_SIZE + 4, true))), 512);
+        const value = BigInt.asUintN(64, at + BigInt(view.getInt32(i * EXPORT_SIZE, true)));
+        if (name) out.push({ address: value, name, type: 'D', size: 0, module });
+      }
+    }
+    return out;
   }
 
   /** The modules that are loaded now. */

@@ -212,10 +212,34 @@ function sameBytes(value: Value, a: number, b: number, size: number): boolean {
 export const elementAt = (value: Value, element: Type, index: number, size = sizeOf(element)): Value =>
   new Value({ type: element, storage: value.storage, offset: value.offset + index * size });
 
+/** include/linux/uuid.h: of a guid_t the first three fields are little-endian, a uuid_t is as it is written. */
+const IDENTIFIERS: Readonly<Record<string, readonly number[]>> = {
+  guid_t: [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15],
+  uuid_le: [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15],
+  uuid_t: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+};
+
+/** `57164f39-9115-4e78-ab55-382f3bd5422d`; undefined for what is no such thing. */
+function identifierText(value: Value): string | undefined {
+  let type = value.type;
+  for (let i = 0; i < MAX_NESTING && type.kind !== 'struct'; i++) {
+    if (type.kind === 'typedef' && Object.hasOwn(IDENTIFIERS, type.name)) break;
+    if (!('to' in type) || type.kind === 'pointer') return undefined;
+    type = type.to;
+  }
+  const order = type.kind === 'typedef' && sizeOf(type) === 16 ? IDENTIFIERS[type.name] : undefined;
+  if (!order) return undefined;
+  const bytes = value.bytes();
+  const digits = order.map((i) => bytes[i].toString(16).padStart(2, '0')).join('');
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
 function structText(value: Value, t: Extract<PlainType, { kind: 'struct' | 'union' }>, view: View, depth: number): string {
   if (t.incomplete) return '<incomplete type>';
   // Say once that nothing is there.
   if (t.size > 0) value.storage?.read(value.offset, 1);
+  const identifier = identifierText(value);
+  if (identifier !== undefined) return identifier;
   const elements = elementsOf(value, view);
   if (elements) return elements.summary;
   if (depth >= MAX_DEPTH) return '{...}';

@@ -111,7 +111,7 @@ test('locals, arguments and globals by debug information: looked at, expanded, c
   // Where a function pointer leads, and where a variable is declared.
   const location = async (locationReference: number | undefined) => {
     const body = await dc.request<DebugProtocol.LocationsResponse['body']>('locations', { locationReference }, true);
-    return `${body.source.name}:${body.line}`;
+    return `${body?.source.name}:${body?.line}`;
   };
   const { valueLocationReference } = await top.evaluate('fixture.operation');
   assert.equal(await location(valueLocationReference), `fixture.c:${lineOf('static int add(int a') + 1}`);

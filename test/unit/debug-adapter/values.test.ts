@@ -91,6 +91,7 @@ function kernelTypes(): BtfBlob {
   const next = b.pointer(task);
   b.patch(task, 3 + 3 * 10 + 1, next);
   b.named(8, 'task_t', task);
+  b.named(8, 'guid_t', b.struct('', 16, [['b', b.array(u8, 16), 0]]));
   b.pointer(b.forward('hidden'));
   b.named(
     12,
@@ -147,6 +148,7 @@ function world(): Target & { memory: Uint8Array; view: View; types: Catalog } {
     data.setUint32(o + 120, 0xaa, true);
   }
   memory.set(Buffer.from('a "name"\0'), 0x1800);
+  memory.set(Buffer.from('394f16571591784eab55382f3bd5422d', 'hex'), 0x1900);
   data.setBigUint64(0x840, 1n, true);
   data.setBigUint64(0x840 + 0x1000, 22n, true);
   const context: Target = {
@@ -264,6 +266,7 @@ test('values as text: numbers, characters, booleans, enumerations, flag sets, po
     ['*(struct list_head *)16', '<cannot read 1 bytes at 0x10>'],
     ['init_task', '{pid = 7, comm = "swapper", ...}'],
     ['untyped', '0xffff800000001000 <untyped>'],
+    ['*(guid_t *)0xffff800000001900', '57164f39-9115-4e78-ab55-382f3bd5422d'],
   ];
   for (const [text, shown] of cases) assert.deepEqual([text, show(text)], [text, shown]);
   const w = world();
