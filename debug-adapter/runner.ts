@@ -27,6 +27,8 @@ export interface RunnerHost {
   hypercall: ((call: HypercallInfo) => boolean) | undefined;
   /** True when a user's breakpoint at this place stops. */
   breakpoint(vp: number, pc: bigint): boolean;
+  /** True when a data breakpoint that was hit stops. */
+  watchpoint(exit: Extract<Exit, { kind: 'watchpoint' }>): boolean;
   /** Places a breakpoint of ours, for the plan that goes on now. */
   place(pc: bigint): void;
   /** True when the guest stops for its own crash report. */
@@ -198,6 +200,7 @@ export class Runner {
       return undefined;
     }
     if (exit.kind === 'step' && plan.kind === 'step' && this.#goesOn(plan.next)) return undefined;
+    if (exit.kind === 'watchpoint') return this.#host.watchpoint(exit) ? exit : undefined;
     if (exit.kind !== 'breakpoint') return exit;
     const { vp, pc } = exit;
     // Of a step by lines: the user's own breakpoint is on the way.

@@ -33,7 +33,15 @@ import { HANDLERS } from './requests/index.ts';
 import { ScreenWatch } from './screen.ts';
 import { type Plan, Runner, type StopReason } from './runner.ts';
 import type { SourcePaths } from './sources.ts';
-import { type CodeBreakpoint, CodeBreakpoints, HypercallStops, judge, type Places } from './stops.ts';
+import {
+  type CodeBreakpoint,
+  CodeBreakpoints,
+  type DataBreakpoint,
+  DataBreakpoints,
+  HypercallStops,
+  judge,
+  type Places,
+} from './stops.ts';
 import { threadOf, vpOf } from './threads.ts';
 import { withoutDamage } from './symbols/byte-source.ts';
 import type { SourceFrame } from './symbols/dwarf/debug-info.ts';
@@ -110,6 +118,7 @@ export class Session extends DebugSession {
   client: Partial<DebugProtocol.InitializeRequestArguments> = {};
   readonly hypercallStops = new HypercallStops();
   readonly codeBreakpoints = new CodeBreakpoints();
+  readonly dataBreakpoints = new DataBreakpoints();
   readonly listings = new Listings();
   /** What the display panel has seen. */
   readonly screen = new ScreenWatch();
@@ -292,6 +301,7 @@ export class Session extends DebugSession {
         return session.stopOnCrash;
       },
       breakpoint: (vp, pc) => this.#breakpoint(vp, pc),
+      watchpoint: (exit) => this.#watchpoint(exit),
       place: (pc) => {
         this.codeBreakpoints.internal.add(pc);
         this.codeBreakpoints.place(machine);
@@ -389,8 +399,20 @@ export class Session extends DebugSession {
     if (pc === kernel.moduleLoadAddress && this.codeBreakpoints.internal.has(pc) && this.refreshModules(vp))
       this.resolveBreakpoints();
     if (args.noDebug) return false;
+    return this.#judge(vp, this.codeBreakpoints.at(pc));
+  }
+
+  /** An access to memory that the user watches has been made. */
+  #watchpoint(exit: Extract<Exit, { kind: 'watchpoint' }>): boolean {
+    if (this.debuggee.args.noDebug) return false;
+    return this.#judge(exit.vp, this.dataBreakpoints.at(exit.address, exit.access));
+  }
+
+  /** True when one of the breakpoints that were hit stops. */
+  #judge(vp: number, hit: readonly (CodeBreakpoint | DataBreakpoint)[]): boolean {
+    const { kernel } = this.debuggee;
     let stops = false;
-    for (const b of this.codeBreakpoints.at(pc)) {
+    for (const b of hit) {
       const context = machineContext(kernel, vp);
       const verdict = judge(b, context, (node) => formatValue(evaluate(node, context), kernel, vp));
       if (verdict.log !== undefined) this.say(verdict.log);
@@ -459,7 +481,10 @@ export class Session extends DebugSession {
       case 'crash':
         return { reason: 'exception', description: 'Guest crash' };
       case 'watchpoint':
-        return { reason: 'data breakpoint' };
+        return {
+          reason: 'data breakpoint',
+          hitBreakpointIds: this.dataBreakpoints.at(exit.address, exit.access).map((b) => b.id),
+        };
       default:
         return { reason: 'step' };
     }
@@ -550,6 +575,7 @@ export class Session extends DebugSession {
     // While a name is unknown, every module that is loaded may bring it.
     if (loader !== undefined && this.codeBreakpoints.pending) internal.add(loader);
     this.codeBreakpoints.place(machine);
+    this.dataBreakpoints.place(machine);
   }
 
   // --- frames and variables ------------------------------------------------------------------------------------------------

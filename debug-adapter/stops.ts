@@ -347,3 +347,48 @@ export class CodeBreakpoints {
     this.#placed = wanted;
   }
 }
+
+// --- data breakpoints -----------------------------------------------------------------------------------------------------
+
+export interface DataBreakpoint extends Guard {
+  id: number;
+  /** What the user called it. */
+  text: string;
+  address: bigint;
+  size: number;
+  access: 'r' | 'w' | 'rw';
+  errorShown?: boolean;
+  problem?: string;
+}
+
+/** Ids of breakpoints are one space for the client: those on code count from 1. */
+const FIRST_DATA_ID = 1_000_000;
+
+/** Breakpoints on memory; keeps the machine's watchpoints in step. */
+export class DataBreakpoints {
+  list: DataBreakpoint[] = [];
+  #nextId = FIRST_DATA_ID;
+  #placed: { machine: Machine; list: readonly DataBreakpoint[] } | undefined;
+
+  nextId(): number {
+    return this.#nextId++;
+  }
+
+  set(list: DataBreakpoint[]): void {
+    this.list = list;
+  }
+
+  /** Those that an access to [address, address + 1) may be for. */
+  at(address: bigint, access: 'r' | 'w'): DataBreakpoint[] {
+    return this.list.filter(
+      (b) => !b.problem && address >= b.address && address < b.address + BigInt(b.size) && b.access.includes(access),
+    );
+  }
+
+  place(machine: Machine): void {
+    if (this.#placed?.machine === machine && this.#placed.list === this.list) return;
+    if (this.#placed?.machine === machine) for (const b of this.#placed.list) machine.clearWatchpoint(b.address, b.size);
+    for (const b of this.list) if (!b.problem) machine.setWatchpoint(b.address, b.size, b.access);
+    this.#placed = { machine, list: this.list };
+  }
+}

@@ -863,6 +863,9 @@ export const evaluate = (node: Node, context: Context): Value => new Evaluation(
 export const locate = (node: Node, context: Context): Value => new Evaluation(context).value(node);
 
 /** Value of an expression's text, which changes nothing. */
+/** The object that `text` names, with its place: not its value. */
+export const locateText = (text: string, context: Context): Value => locate(parse(text, options(context)), context);
+
 export const evaluateText = (text: string, context: Context): Value => evaluate(parse(text, options(context)), context);
 
 /** Value of a text that may assign: only for what a person does in so many words. `before` is called ahead of the first change. */

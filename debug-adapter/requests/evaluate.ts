@@ -145,7 +145,7 @@ export const COMMANDS: Record<string, Command> = {
 };
 
 /** At a hypercall its fields are in scope as well. */
-function scope(session: Session, frameId: number | undefined): { vp: number; context: Target; lookup: Target } {
+export function scope(session: Session, frameId: number | undefined): { vp: number; context: Target; lookup: Target } {
   const { vp, frame, depth } = session.frame(frameId);
   // At a stop they have been read; a guest that runs may have loaded more.
   if (session.runner.running) session.refreshModules(vp);

@@ -2,6 +2,7 @@
 import type { Handler } from '../session.ts';
 import { breakpoints } from './breakpoints.ts';
 import { custom } from './custom.ts';
+import { dataBreakpoints } from './data-breakpoints.ts';
 import { disassembly } from './disassemble.ts';
 import { evaluation } from './evaluate.ts';
 import { execution } from './execution.ts';
@@ -15,6 +16,7 @@ import { variables } from './variables.ts';
 export const HANDLERS: Readonly<Record<string, Handler<never, unknown>>> = {
   ...launching,
   ...breakpoints,
+  ...dataBreakpoints,
   ...stack,
   ...source,
   ...variables,

@@ -115,3 +115,41 @@ test('settings that cannot be used are refused in one line', async (t) => {
     (error: Error) => assert.match(error.message, /"symbols" must be a list/),
   );
 });
+
+test('data breakpoints: by expression, with a condition; what cannot be watched says why', async (t) => {
+  const dc = await Client.start(t);
+  await dc.launch(launch, async () => {
+    await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'fixture_run' }] });
+  });
+  const { threadId = 1 } = await dc.stopped();
+  await dc.request('setFunctionBreakpoints', { breakpoints: [] });
+  type Info = DebugProtocol.DataBreakpointInfoResponse['body'];
+  const info = (name: string, more: object = {}) => dc.request<Info>('dataBreakpointInfo', { name, ...more });
+  const points = await info('fixture.points[1].x');
+  assert.match(points.description, /^fixture\.points\[1\]\.x \(4 bytes at 0x[0-9a-f]+\)$/);
+  assert.deepEqual(points.accessTypes, ['read', 'write', 'readWrite']);
+  assert.equal((await info('$x0')).dataId, null);
+  assert.match((await info('no_such_thing')).description, /no_such_thing is not known here/);
+  assert.equal((await info('fixture.points', {})).description.includes('(24 bytes at'), true);
+
+  const set = (breakpoints: object[]) =>
+    dc.request<DebugProtocol.SetDataBreakpointsResponse['body']>('setDataBreakpoints', { breakpoints });
+  const made = await set([
+    { dataId: points.dataId, accessType: 'read' },
+    { dataId: 'elsewhere' },
+    { dataId: points.dataId, accessType: 'write', condition: '1 ==' },
+  ]);
+  assert.deepEqual(
+    made.breakpoints.map((b) => b.verified),
+    [true, false, false],
+  );
+  await dc.request('continue', { threadId });
+  const stop = await dc.stopped();
+  assert.equal(stop.reason, 'data breakpoint');
+  assert.deepEqual(stop.hitBreakpointIds, [made.breakpoints[0].id]);
+  const line = lineOf(FIXTURE, 'struct point moved =');
+  assert.equal(place((await dc.frames())[0]), `middle fixture.c:${line}`, 'middle(3) copies it');
+  await set([{ dataId: points.dataId, accessType: 'readWrite', condition: 'i == 7' }]);
+  await dc.request('continue', { threadId });
+  await dc.event('terminated');
+});

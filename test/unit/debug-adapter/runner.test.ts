@@ -41,6 +41,7 @@ function scripted(exits: (Exit | Error)[], more: Partial<RunnerHost> = {}) {
   const host: RunnerHost = {
     hypercall: undefined,
     breakpoint: () => true,
+    watchpoint: () => true,
     place: () => {},
     stopOnCrash: true,
     sliced: () => {},
