@@ -1,12 +1,7 @@
-/** The `hyperstep` command: subcommands in cli/, one file each. */
+/** The `hyperstep` command: subcommands in cli/, one file each, loaded when they are asked for: most need no emulator. */
 import './v8-settings.ts';
 import { createRequire } from 'node:module';
-import { ADDR2LINE_HELP, addr2line } from './cli/addr2line.ts';
-import { demo, DEMO_HELP } from './cli/demo.ts';
-import { RUN_HELP, runCommand } from './cli/run.ts';
 import { UsageError } from './cli/usage.ts';
-import { main as dap } from './main.ts';
-import { runVectors } from './vectors.ts';
 
 const HELP = `Usage: hyperstep COMMAND [OPTIONS]
 
@@ -55,26 +50,32 @@ async function main(args: string[]): Promise<number> {
     case '--version':
       out(`${version()}\n`);
       return 0;
-    case 'run':
+    case 'run': {
+      const { RUN_HELP, runCommand } = await import('./cli/run.ts');
       if (help) out(RUN_HELP);
       return help ? 0 : runCommand(rest);
-    case 'demo':
+    }
+    case 'demo': {
+      const { demo, DEMO_HELP } = await import('./cli/demo.ts');
       if (help) out(DEMO_HELP);
       return help ? 0 : demo(rest);
+    }
     case 'dap':
       if (help) {
         out(DAP_HELP);
         return 0;
       }
       if (rest.length) throw new UsageError(`dap takes no arguments: ${rest[0]}`);
-      return dap().then((status) => {
+      return (await import('./main.ts')).main().then((status) => {
         // A client may leave our stdin open: answers that are still in the pipe go out, and then it is the end.
         process.stdout.end(() => process.exit(status));
         return status;
       });
-    case 'addr2line':
+    case 'addr2line': {
+      const { ADDR2LINE_HELP, addr2line } = await import('./cli/addr2line.ts');
       if (help) out(ADDR2LINE_HELP);
       return help ? 0 : addr2line(rest, out);
+    }
     case 'vectors': {
       if (help) {
         out(VECTORS_HELP);
@@ -83,7 +84,7 @@ async function main(args: string[]): Promise<number> {
       const option = rest.find((a) => a.startsWith('-'));
       if (option) throw new UsageError(`unknown option ${option} (hyperstep vectors --help)`);
       if (!rest.length) throw new UsageError('vectors needs at least one FILE');
-      return runVectors(rest, out);
+      return (await import('./vectors.ts')).runVectors(rest, out);
     }
     default:
       throw new UsageError(`unknown ${command.startsWith('-') ? 'option' : 'command'} ${command} (hyperstep --help)`);

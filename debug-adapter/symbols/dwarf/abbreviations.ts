@@ -2,7 +2,7 @@
  * Abbreviation tables (DWARF 5 §7.5.3), compiled into typed arrays indexed by code, so that a DIE of fixed size is skipped by one
  * addition and its name, sibling and byte size are read at known offsets.
  */
-import { DW_AT, DW_FORM, formName } from './constants.ts';
+import { DW_FORM, formName } from './constants.ts';
 import { wrong } from './reader.ts';
 
 /** Codes are dense from 1 in what compilers emit; a table that uses larger ones is damaged. */
@@ -26,34 +26,48 @@ export const HAS = {
   origin: 64,
 } as const;
 
-/** Sizes of forms that are the same in every unit; -1 for all others. */
-const FIXED = new Int8Array(0x2d).fill(-1);
-for (const [form, size] of [
-  [DW_FORM.data1, 1],
-  [DW_FORM.data2, 2],
-  [DW_FORM.data4, 4],
-  [DW_FORM.data8, 8],
-  [DW_FORM.data16, 16],
-  [DW_FORM.flag, 1],
-  [DW_FORM.flag_present, 0],
-  [DW_FORM.implicit_const, 0],
-  [DW_FORM.ref1, 1],
-  [DW_FORM.ref2, 2],
-  [DW_FORM.ref4, 4],
-  [DW_FORM.ref8, 8],
-  [DW_FORM.ref_sup4, 4],
-  [DW_FORM.ref_sup8, 8],
-  [DW_FORM.ref_sig8, 8],
-  [DW_FORM.strx1, 1],
-  [DW_FORM.strx2, 2],
-  [DW_FORM.strx3, 3],
-  [DW_FORM.strx4, 4],
-  [DW_FORM.addrx1, 1],
-  [DW_FORM.addrx2, 2],
-  [DW_FORM.addrx3, 3],
-  [DW_FORM.addrx4, 4],
-])
-  FIXED[form] = size;
+const { declaration: DECLARATION, code: CODE, inline: INLINE, value: VALUE, origin: ORIGIN } = HAS;
+
+/** Forms whose size does not depend on the value: by offset size; -1 for all others. References of DWARF 2 are in `fixedSize`. */
+const FIXED: Readonly<Record<4 | 8, Int8Array>> = { 4: sizesOfForms(4), 8: sizesOfForms(8) };
+const FIXED4 = FIXED[4];
+
+function sizesOfForms(offsetSize: 4 | 8): Int8Array {
+  const sizes = new Int8Array(0x2d).fill(-1);
+  for (const [form, size] of [
+    [DW_FORM.addr, 8],
+    [DW_FORM.data1, 1],
+    [DW_FORM.data2, 2],
+    [DW_FORM.data4, 4],
+    [DW_FORM.data8, 8],
+    [DW_FORM.data16, 16],
+    [DW_FORM.flag, 1],
+    [DW_FORM.flag_present, 0],
+    [DW_FORM.implicit_const, 0],
+    [DW_FORM.ref1, 1],
+    [DW_FORM.ref2, 2],
+    [DW_FORM.ref4, 4],
+    [DW_FORM.ref8, 8],
+    [DW_FORM.ref_sup4, 4],
+    [DW_FORM.ref_sup8, 8],
+    [DW_FORM.ref_sig8, 8],
+    [DW_FORM.strx1, 1],
+    [DW_FORM.strx2, 2],
+    [DW_FORM.strx3, 3],
+    [DW_FORM.strx4, 4],
+    [DW_FORM.addrx1, 1],
+    [DW_FORM.addrx2, 2],
+    [DW_FORM.addrx3, 3],
+    [DW_FORM.addrx4, 4],
+    [DW_FORM.ref_addr, offsetSize],
+    [DW_FORM.strp, offsetSize],
+    [DW_FORM.sec_offset, offsetSize],
+    [DW_FORM.line_strp, offsetSize],
+    [DW_FORM.strp_sup, offsetSize],
+  ])
+    sizes[form] = size;
+  return sizes;
+}
 
 /** What the size of a form depends on. */
 export interface Encoding {
@@ -62,23 +76,14 @@ export interface Encoding {
   readonly addressSize: number;
 }
 
-/** Bytes that a value of `form` has in every DIE of a unit, -1 when that depends on the value. */
+/** Bytes that a value of `form` has in every DIE of a unit, -1 when that depends on the value. Addresses have 8. */
 export function fixedSize(form: number, encoding: Encoding): number {
-  switch (form) {
-    case DW_FORM.addr:
-      return encoding.addressSize;
-    case DW_FORM.ref_addr:
-      return encoding.version === 2 ? encoding.addressSize : encoding.offsetSize;
-    case DW_FORM.strp:
-    case DW_FORM.sec_offset:
-    case DW_FORM.line_strp:
-    case DW_FORM.strp_sup:
-    case DW_FORM.GNU_ref_alt:
-    case DW_FORM.GNU_strp_alt:
-      return encoding.offsetSize;
-    default:
-      return FIXED[form] ?? -1;
+  if (form < 0x2d) {
+    // DW_FORM_ref_addr was as large as an address once.
+    if (form === 0x10 && encoding.version === 2) return encoding.addressSize;
+    return encoding.offsetSize === 4 ? FIXED4[form] : FIXED[8][form];
   }
+  return form === DW_FORM.GNU_ref_alt || form === DW_FORM.GNU_strp_alt ? encoding.offsetSize : -1;
 }
 
 /**
@@ -88,30 +93,33 @@ export function fixedSize(form: number, encoding: Encoding): number {
 export function skipForm(form: number, bytes: Uint8Array, at: number, encoding: Encoding, where: string, base: number): number {
   const fixed = fixedSize(form, encoding);
   if (fixed >= 0) return at + fixed;
+  // Numbers, not names: this runs mostly before it is optimized, and then a switch on numbers is a jump.
   switch (form) {
-    case DW_FORM.string: {
+    case 0x08: {
+      // DW_FORM_string
       const end = bytes.indexOf(0, at);
       return end < 0 ? bytes.length + 1 : end + 1;
     }
-    case DW_FORM.sdata:
-    case DW_FORM.udata:
-    case DW_FORM.ref_udata:
-    case DW_FORM.strx:
-    case DW_FORM.addrx:
-    case DW_FORM.loclistx:
-    case DW_FORM.rnglistx:
-    case DW_FORM.GNU_addr_index:
-    case DW_FORM.GNU_str_index:
+    case 0x0d: // DW_FORM_sdata
+    case 0x0f: // DW_FORM_udata
+    case 0x15: // DW_FORM_ref_udata
+    case 0x1a: // DW_FORM_strx
+    case 0x1b: // DW_FORM_addrx
+    case 0x22: // DW_FORM_loclistx
+    case 0x23: // DW_FORM_rnglistx
+    case 0x1f01: // DW_FORM_GNU_addr_index
+    case 0x1f02: // DW_FORM_GNU_str_index
       while (bytes[at] >= 0x80) at++;
       return at + 1;
-    case DW_FORM.block1:
+    case 0x0a: // DW_FORM_block1
       return at + 1 + bytes[at];
-    case DW_FORM.block2:
+    case 0x03: // DW_FORM_block2
       return at + 2 + (bytes[at] | (bytes[at + 1] << 8));
-    case DW_FORM.block4:
+    case 0x04: // DW_FORM_block4
       return at + 4 + ((bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0);
-    case DW_FORM.block:
-    case DW_FORM.exprloc: {
+    case 0x09: // DW_FORM_block
+    case 0x18: {
+      // DW_FORM_exprloc
       let length = 0;
       let scale = 1;
       for (;;) {
@@ -122,7 +130,8 @@ export function skipForm(form: number, bytes: Uint8Array, at: number, encoding: 
       }
       return at + length;
     }
-    case DW_FORM.indirect: {
+    case 0x16: {
+      // DW_FORM_indirect
       const start = at;
       let inner = 0;
       let shift = 0;
@@ -235,7 +244,8 @@ export class AbbreviationTable {
         const attribute = number();
         const form = number();
         let constant = 0;
-        if (form === DW_FORM.implicit_const) {
+        if (form === 0x21) {
+          // DW_FORM_implicit_const
           // DWARF 5 §7.5.3: the value, a signed LEB128 number, is here.
           let scale = 1;
           for (;;) {
@@ -257,34 +267,34 @@ export class AbbreviationTable {
         this.constants[specs] = constant;
         specs++;
         switch (attribute) {
-          case DW_AT.sibling:
-            if (form === DW_FORM.ref4) sibling = size;
+          case 0x01: // DW_AT_sibling
+            if (form === 0x13) sibling = size; // DW_FORM_ref4
             break;
-          case DW_AT.name:
+          case 0x03: // DW_AT_name
             nameForm = form;
             name = size;
             break;
-          case DW_AT.byte_size:
+          case 0x0b: // DW_AT_byte_size
             byteSizeForm = form;
             byteSize = size;
             break;
-          case DW_AT.declaration:
-            flags |= HAS.declaration;
+          case 0x3c: // DW_AT_declaration
+            flags |= DECLARATION;
             break;
-          case DW_AT.low_pc:
-          case DW_AT.ranges:
-            flags |= HAS.code;
+          case 0x11: // DW_AT_low_pc
+          case 0x55: // DW_AT_ranges
+            flags |= CODE;
             break;
-          case DW_AT.inline:
-            flags |= HAS.inline;
+          case 0x20: // DW_AT_inline
+            flags |= INLINE;
             break;
-          case DW_AT.location:
-          case DW_AT.const_value:
-            flags |= HAS.value;
+          case 0x02: // DW_AT_location
+          case 0x1c: // DW_AT_const_value
+            flags |= VALUE;
             break;
-          case DW_AT.specification:
-          case DW_AT.abstract_origin:
-            flags |= HAS.origin;
+          case 0x47: // DW_AT_specification
+          case 0x31: // DW_AT_abstract_origin
+            flags |= ORIGIN;
             break;
         }
         if (size >= 0) {

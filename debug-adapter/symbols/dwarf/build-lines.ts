@@ -32,6 +32,10 @@ export function buildLines(file: DwarfFile): LineIndex {
   };
 
   const unitLines = new Float64Array(count).fill(-1);
+  const unitBases = new Uint32Array(count * 2);
+  const unitDirs = new Uint32Array(count);
+  const known = new StringPool();
+  known.internText('');
   const directories: string[] = [];
   const ranges: { from: number; to: number; unit: number }[] = [];
   const withoutRanges: number[] = [];
@@ -57,6 +61,9 @@ export function buildLines(file: DwarfFile): LineIndex {
       }
       directories[u] = facts.directory;
       unitLines[u] = facts.lines;
+      unitBases[u * 2] = facts.base.low;
+      unitBases[u * 2 + 1] = facts.base.high;
+      unitDirs[u] = known.starts.data[known.internText(facts.directory)];
       for (const { from, to } of facts.ranges) ranges.push({ from, to, unit: u });
       if (facts.lines >= 0 && !facts.ranges.length) withoutRanges.push(u);
     } catch (error) {
@@ -89,6 +96,9 @@ export function buildLines(file: DwarfFile): LineIndex {
     unitTypes: Float64Array.from(headers, (h) => h.typeOffset ?? -1),
     unitCount: Float64Array.of(info),
     unitLines,
+    unitBases,
+    unitDirs,
+    directories: known.bytes.done(),
     rangeFrom: Float64Array.from(ranges, (r) => r.from),
     rangeTo: Float64Array.from(ranges, (r) => r.to),
     rangeUnit: Uint32Array.from(ranges, (r) => r.unit),
@@ -102,6 +112,7 @@ function rootFacts(unit: Unit) {
   return {
     directory: (root.string(DW_AT.comp_dir) ?? '').slice(0, MAX_PATH),
     lines: root.number(DW_AT.stmt_list) ?? -1,
+    base: unit.base,
     ranges: root.ranges(),
   };
 }

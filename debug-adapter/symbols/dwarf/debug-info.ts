@@ -25,7 +25,7 @@ import type { Die } from './die.ts';
 import { DwarfFile, type UnitList } from './file.ts';
 import { encode, findName, KIND, type LineIndex, type NameIndex, problemTexts, textAt } from './index-data.ts';
 import { inlinedCopies } from './inlined.ts';
-import { type LineTable, ROW } from './line-table.ts';
+import { type LineRow, type LineTable, ROW } from './line-table.ts';
 import type { Unit } from './unit.ts';
 import type { IndexMessage, IndexRequest } from './worker.ts';
 
@@ -171,7 +171,12 @@ function unitList(lines: LineIndex): UnitList {
     id: unitIds[i] || undefined,
     typeOffset: unitTypes[i] >= 0 ? unitTypes[i] : undefined,
   }));
-  return { headers, info: lines.unitCount[0], lines: lines.unitLines };
+  const roots = (i: number) => ({
+    lines: lines.unitLines[i],
+    base: { low: lines.unitBases[i * 2], high: lines.unitBases[i * 2 + 1] },
+    directory: textAt(lines.directories, lines.unitDirs[i]),
+  });
+  return { headers, info: lines.unitCount[0], roots };
 }
 
 export class DebugInfo {
@@ -303,39 +308,29 @@ export class DebugInfo {
   /** The line table row in force at `address`. */
   lineAt(address: bigint): LineAt | undefined {
     const place = this.elf.place(address);
-    const found = this.#rowAt(place);
-    if (!found) return undefined;
-    const { table } = found;
-    // Of several rows for one address the last counts, but one that begins a statement before one that does not.
-    let { row } = found;
-    while (row > 0 && (table.flags[row] & ROW.statement) === 0 && table.places[row - 1] === table.places[row]) row--;
-    if ((table.flags[row] & ROW.statement) === 0) row = found.row;
+    const row = this.#rowAt(place);
+    if (!row) return undefined;
+    const { path, line, column, discriminator, flags, from, to } = row;
     return {
-      ...sourceLine(table, row),
-      from: this.elf.address(table.places[row]),
-      to: this.elf.address(table.endOf(found.row)),
-      isStatement: (table.flags[row] & ROW.statement) !== 0,
-      prologueEnd: (table.flags[row] & ROW.prologueEnd) !== 0,
+      ...{ path, line, column, discriminator },
+      from: this.elf.address(from),
+      to: this.elf.address(to),
+      isStatement: (flags & ROW.statement) !== 0,
+      prologueEnd: (flags & ROW.prologueEnd) !== 0,
     };
   }
 
-  #rowAt(place: number): { table: LineTable; row: number } | undefined {
+  #rowAt(place: number): LineRow | undefined {
     const unit = this.#unitAt(place);
-    if (unit) return this.#rowIn(unit, place);
+    if (unit) return this.file.lineRow(unit, place);
     // Padding between functions, such as the NOPs that are patched for tracing, is of no unit but in a line table.
     const { rangeFrom, rangeUnit } = this.#lines;
     const next = after(rangeFrom, place);
     for (const i of [next - 1, next]) {
-      const found = i >= 0 && i < rangeUnit.length ? this.#rowIn(this.file.unit(rangeUnit[i]), place) : undefined;
+      const found = i >= 0 && i < rangeUnit.length ? this.file.lineRow(this.file.unit(rangeUnit[i]), place) : undefined;
       if (found) return found;
     }
     return undefined;
-  }
-
-  #rowIn(unit: Unit, place: number): { table: LineTable; row: number } | undefined {
-    const table = this.file.lineTable(unit);
-    const row = table?.rowAt(place) ?? -1;
-    return table && row >= 0 ? { table, row } : undefined;
   }
 
   /**
@@ -345,7 +340,12 @@ export class DebugInfo {
   frames(address: bigint): SourceFrame[] {
     const place = this.elf.place(address);
     const at = this.#rowAt(place);
-    let where: SourceLine = at ? sourceLine(at.table, at.row) : { path: '', line: 0, column: 0, discriminator: 0 };
+    let where: SourceLine = {
+      path: at?.path ?? '',
+      line: at?.line ?? 0,
+      column: at?.column ?? 0,
+      discriminator: at?.discriminator ?? 0,
+    };
     const functions = this.#blocks(place).filter((d) => d.tag !== DW_TAG.lexical_block);
     if (!functions.length) return at ? [{ ...where, name: undefined, die: undefined }] : [];
     const out: SourceFrame[] = [];
@@ -383,7 +383,7 @@ export class DebugInfo {
   path(die: Die, attribute: number): string {
     const file = die.number(attribute);
     if (file === undefined) return '';
-    return die.unit.file.lineTable(die.unit)?.path(file) ?? '';
+    return die.unit.file.lineFiles(die.unit)?.path(file) ?? '';
   }
 
   /** Blocks around `address`, innermost first. What a unit declares outside functions is not in it: see `variable`. */
@@ -672,15 +672,6 @@ function after(values: Float64Array, value: number): number {
     else high = middle;
   }
   return low;
-}
-
-function sourceLine(table: LineTable, row: number): SourceLine {
-  return {
-    path: table.path(table.files[row]),
-    line: table.lines[row],
-    column: table.columns[row],
-    discriminator: table.discriminators[row],
-  };
 }
 
 /** A row of no length: another file's row, or the end, is at the same place. A breakpoint there would be on that one's code. */

@@ -109,71 +109,72 @@ export class Die {
     const { form, constant, at } = found;
     const { unit } = this;
     const reader = unit.reader(at);
+    // Numbers, not names: this runs mostly before it is optimized, and then a switch on numbers is a jump.
     switch (form) {
-      case DW_FORM.addr:
-      case DW_FORM.addrx:
-      case DW_FORM.addrx1:
-      case DW_FORM.addrx2:
-      case DW_FORM.addrx3:
-      case DW_FORM.addrx4:
-      case DW_FORM.GNU_addr_index:
+      case 0x01: // DW_FORM_addr
+      case 0x1b: // DW_FORM_addrx
+      case 0x29: // DW_FORM_addrx1
+      case 0x2a: // DW_FORM_addrx2
+      case 0x2b: // DW_FORM_addrx3
+      case 0x2c: // DW_FORM_addrx4
+      case 0x1f01: // DW_FORM_GNU_addr_index
         return unit.readAddress(reader, form);
-      case DW_FORM.block1:
+      case 0x0a: // DW_FORM_block1
         return reader.block(reader.u8());
-      case DW_FORM.block2:
+      case 0x03: // DW_FORM_block2
         return reader.block(reader.u16());
-      case DW_FORM.block4:
+      case 0x04: // DW_FORM_block4
         return reader.block(reader.u32());
-      case DW_FORM.block:
-      case DW_FORM.exprloc:
+      case 0x09: // DW_FORM_block
+      case 0x18: // DW_FORM_exprloc
         return reader.block(reader.uleb());
-      case DW_FORM.data16:
+      case 0x1e: // DW_FORM_data16
         return reader.block(16);
-      case DW_FORM.data1:
+      case 0x0b: // DW_FORM_data1
         return reader.u8();
-      case DW_FORM.data2:
+      case 0x05: // DW_FORM_data2
         return reader.u16();
-      case DW_FORM.data4:
+      case 0x06: // DW_FORM_data4
         return reader.u32();
-      case DW_FORM.data8:
+      case 0x07: // DW_FORM_data8
         return narrow(reader.u64());
-      case DW_FORM.sdata:
+      case 0x0d: // DW_FORM_sdata
         return narrow(reader.lebExact(true));
-      case DW_FORM.udata:
+      case 0x0f: // DW_FORM_udata
         return narrow(reader.lebExact(false));
-      case DW_FORM.implicit_const:
+      case 0x21: // DW_FORM_implicit_const
         return constant;
-      case DW_FORM.flag:
+      case 0x0c: // DW_FORM_flag
         return reader.u8() !== 0;
-      case DW_FORM.flag_present:
+      case 0x19: // DW_FORM_flag_present
         return true;
-      case DW_FORM.sec_offset:
+      case 0x17: // DW_FORM_sec_offset
         return reader.word(unit.offsetSize);
-      case DW_FORM.loclistx:
-      case DW_FORM.rnglistx:
+      case 0x22: // DW_FORM_loclistx
+      case 0x23: // DW_FORM_rnglistx
         return reader.uleb();
-      case DW_FORM.string:
-      case DW_FORM.strp:
-      case DW_FORM.line_strp:
-      case DW_FORM.strp_sup:
-      case DW_FORM.GNU_strp_alt:
-      case DW_FORM.strx:
-      case DW_FORM.strx1:
-      case DW_FORM.strx2:
-      case DW_FORM.strx3:
-      case DW_FORM.strx4:
-      case DW_FORM.GNU_str_index:
+      case 0x08: // DW_FORM_string
+      case 0x0e: // DW_FORM_strp
+      case 0x1f: // DW_FORM_line_strp
+      case 0x1d: // DW_FORM_strp_sup
+      case 0x1f21: // DW_FORM_GNU_strp_alt
+      case 0x1a: // DW_FORM_strx
+      case 0x25: // DW_FORM_strx1
+      case 0x26: // DW_FORM_strx2
+      case 0x27: // DW_FORM_strx3
+      case 0x28: // DW_FORM_strx4
+      case 0x1f02: // DW_FORM_GNU_str_index
         return unit.readString(reader, form);
-      case DW_FORM.ref1:
-      case DW_FORM.ref2:
-      case DW_FORM.ref4:
-      case DW_FORM.ref8:
-      case DW_FORM.ref_udata:
-      case DW_FORM.ref_addr:
-      case DW_FORM.ref_sig8:
-      case DW_FORM.ref_sup4:
-      case DW_FORM.ref_sup8:
-      case DW_FORM.GNU_ref_alt:
+      case 0x11: // DW_FORM_ref1
+      case 0x12: // DW_FORM_ref2
+      case 0x13: // DW_FORM_ref4
+      case 0x14: // DW_FORM_ref8
+      case 0x15: // DW_FORM_ref_udata
+      case 0x10: // DW_FORM_ref_addr
+      case 0x20: // DW_FORM_ref_sig8
+      case 0x1c: // DW_FORM_ref_sup4
+      case 0x24: // DW_FORM_ref_sup8
+      case 0x1f20: // DW_FORM_GNU_ref_alt
         return unit.readReference(reader, form);
       default:
         throw unit.fail(this.offset, `${attributeName(attribute)} has ${formName(form)}, which is not known`);

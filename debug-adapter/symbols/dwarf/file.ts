@@ -8,9 +8,19 @@ import { SymbolFileError } from '../byte-source.ts';
 import { ElfFile } from '../elf-file.ts';
 import { AbbreviationTable, type Encoding } from './abbreviations.ts';
 import { DW_AT, DW_SECT, DW_UT } from './constants.ts';
-import { folderOf, joinPath, type LineTable, nameText, readLineHeader, runLineProgram } from './line-table.ts';
+import {
+  folderOf,
+  joinPath,
+  LineFiles,
+  type LineHeader,
+  type LineRow,
+  type LineTable,
+  nameText,
+  readLineHeader,
+  runLineProgram,
+} from './line-table.ts';
 import { DwarfError, Reader, wrong } from './reader.ts';
-import { type Contributions, MAX_HEADER, readUnitHeader, Unit, type UnitHeader } from './unit.ts';
+import { type Contributions, MAX_HEADER, type RootFacts, readUnitHeader, Unit, type UnitHeader } from './unit.ts';
 
 export type SectionName =
   | 'info'
@@ -34,6 +44,8 @@ export type SectionName =
 const UNIT_CACHE = 24 << 20;
 const TABLE_CACHE = 8 << 20;
 const LINE_CACHE = 32 << 20;
+/** Line tables whose files are kept, and of which it is known that they were asked for. */
+const MAX_ASKED = 1 << 13;
 const MAX_UNITS = 1 << 22;
 const MAX_UNIT = 1 << 29;
 /** An abbreviation table is read in steps of this. */
@@ -44,8 +56,8 @@ export interface UnitList {
   readonly headers: readonly UnitHeader[];
   /** Of those, how many are in .debug_info. */
   readonly info: number;
-  /** Offsets of their line tables (-1 for none), when somebody knows. */
-  readonly lines?: Float64Array;
+  /** What else of their roots somebody knows. */
+  readonly roots?: (index: number) => RootFacts;
 }
 
 export class DwarfFile {
@@ -66,6 +78,8 @@ export class DwarfFile {
   #tablesHeld = 0;
   readonly #lineTables = new Map<number, LineTable>();
   #linesHeld = 0;
+  readonly #lineFiles = new Map<number, LineFiles>();
+  readonly #asked = new Set<number>();
   #list: UnitList | undefined;
   readonly #units = new Map<number, Unit>();
   #signatures: Map<bigint, number> | undefined;
@@ -185,7 +199,8 @@ export class DwarfFile {
       const header = this.list.headers[index];
       if (!header) throw new DwarfError(`${this.name}: no unit ${index}`);
       unit = new Unit(this, index < this.list.info ? 'info' : 'types', header);
-      if (this.list.lines) unit.lines = this.list.lines[index];
+      const facts = this.list.roots?.(index);
+      if (facts) unit.know(facts);
       this.#units.set(index, unit);
     }
     return unit;
@@ -292,35 +307,7 @@ export class DwarfFile {
       this.#lineTables.set(offset, table);
       return table;
     }
-    const source = this.need('line');
-    const length = Reader.over(source, offset).initialLength().length;
-    if (offset + length > source.size) throw wrong(source.name, offset, `a line table of ${length} bytes, more than there are`);
-    const bytes = ownBytes(source, offset, Math.min(length + 12, source.size - offset));
-    const header = readLineHeader(bytes, 0, source.name, offset);
-    const name = (key: number): string =>
-      nameText(
-        key,
-        (at) => Reader.over(source, at).cstring(),
-        (section, at) => this.string(section, at),
-        (index) => of.indexedString(index),
-      );
-    table = runLineProgram(
-      header,
-      bytes,
-      source.name,
-      offset,
-      { low: this.originLow, high: this.originHigh },
-      (place) => this.alive(place),
-      (index) => {
-        // DWARF 5 counts files from 0; before it they started at 1, and 0 was the unit's own.
-        const file = header.version >= 5 ? index : index - 1;
-        if (file < 0) return joinPath(of.directory, undefined, of.name);
-        if (file >= header.files.length) return '';
-        const folder = folderOf(header, header.fileDirectories[file]);
-        const directory = folder >= 0 && folder < header.directories.length ? name(header.directories[folder]) : undefined;
-        return joinPath(of.directory, directory, name(header.files[file]));
-      },
-    );
+    table = this.#runProgram(of, true);
     this.#lineTables.set(offset, table);
     this.#linesHeld += table.weight;
     for (const [old, held] of this.#lineTables) {
@@ -329,6 +316,70 @@ export class DwarfFile {
       this.#linesHeld -= held.weight;
     }
     return table;
+  }
+
+  /**
+   * The row of a unit's line table in force at `place`. A table that is asked for the first time is not kept: looking up a list
+   * of addresses all over a kernel should not make and throw away the rows of all of it.
+   */
+  lineRow(unit: Unit, place: number): LineRow | undefined {
+    const of = unit.skeleton ?? unit;
+    if (of.file !== this) return of.file.lineRow(of, place);
+    const offset = of.lines;
+    if (offset < 0) return undefined;
+    const again = this.#lineTables.has(offset) || this.#asked.has(offset);
+    if (this.#asked.size > MAX_ASKED) this.#asked.clear();
+    this.#asked.add(offset);
+    const table = again ? this.lineTable(of) : this.#runProgram(of, false);
+    const row = table?.rowAt(place) ?? -1;
+    return row < 0 ? undefined : table?.row(row);
+  }
+
+  /** The files of a unit's line table, undefined when it has none. */
+  lineFiles(unit: Unit): LineFiles | undefined {
+    const of = unit.skeleton ?? unit;
+    if (of.file !== this) return of.file.lineFiles(of);
+    return of.lines < 0 ? undefined : (this.#lineFiles.get(of.lines) ?? this.#readLines(of).files);
+  }
+
+  #runProgram(unit: Unit, keep: boolean): LineTable {
+    const { files, bytes, where } = this.#readLines(unit);
+    const origin = { low: this.originLow, high: this.originHigh };
+    return runLineProgram(files, bytes, where, unit.lines, origin, (place) => this.alive(place), keep);
+  }
+
+  #readLines(unit: Unit): { files: LineFiles; bytes: Uint8Array; where: string } {
+    const source = this.need('line');
+    const offset = unit.lines;
+    const { length } = Reader.over(source, offset).initialLength();
+    if (offset + length > source.size) throw wrong(source.name, offset, `a line table of ${length} bytes, more than there are`);
+    const bytes = ownBytes(source, offset, Math.min(length + 12, source.size - offset));
+    let files = this.#lineFiles.get(offset);
+    if (!files) {
+      const header = readLineHeader(bytes, 0, source.name, offset);
+      files = new LineFiles(header, (index) => this.#pathOf(unit, header, index));
+      if (this.#lineFiles.size > MAX_ASKED) this.#lineFiles.clear();
+      this.#lineFiles.set(offset, files);
+    }
+    return { files, bytes, where: source.name };
+  }
+
+  /** The path of file `index` of a line table. */
+  #pathOf(unit: Unit, header: LineHeader, index: number): string {
+    const text = (key: number): string =>
+      nameText(
+        key,
+        (at) => Reader.over(this.need('line'), at).cstring(),
+        (section, at) => this.string(section, at),
+        (at) => unit.indexedString(at),
+      );
+    // DWARF 5 counts files from 0; before it they started at 1, and 0 was the unit's own.
+    const file = header.version >= 5 ? index : index - 1;
+    if (file < 0) return joinPath(unit.directory, undefined, unit.name);
+    if (!(file < header.files.length)) return '';
+    const folder = folderOf(header, header.fileDirectories[file]);
+    const directory = folder >= 0 && folder < header.directories.length ? text(header.directories[folder]) : undefined;
+    return joinPath(unit.directory, directory, text(header.files[file]));
   }
 
   // --- other files --------------------------------------------------------------------------------------------------------

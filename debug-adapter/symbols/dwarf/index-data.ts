@@ -11,7 +11,7 @@
 import crypto from 'node:crypto';
 
 /** Changes with every change of what the tables hold or mean. */
-const FORMAT = 1;
+const FORMAT = 2;
 const MAGIC = 'HYPERSTEP-DWARF\n';
 const DIGEST = 32;
 /** Magic, format, number of tables, size, digest. */
@@ -53,6 +53,11 @@ export interface LineIndex {
   readonly unitCount: Float64Array;
   /** Offset in .debug_line, -1 without a line table. */
   readonly unitLines: Float64Array;
+  /** What offsets in lists are relative to, low and high half; and in `directories` DW_AT_comp_dir. */
+  readonly unitBases: Uint32Array;
+  readonly unitDirs: Uint32Array;
+  /** Each ended by NUL. */
+  readonly directories: Uint8Array;
   /** Places [from, to) of units, ascending by `from`. */
   readonly rangeFrom: Float64Array;
   readonly rangeTo: Float64Array;
@@ -207,6 +212,9 @@ const LINE_TABLES: readonly (keyof LineIndex)[] = [
   'unitTypes',
   'unitCount',
   'unitLines',
+  'unitBases',
+  'unitDirs',
+  'directories',
   'rangeFrom',
   'rangeTo',
   'rangeUnit',

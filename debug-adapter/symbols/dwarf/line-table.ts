@@ -3,7 +3,7 @@
  * of file tables of a kernel, most of them the same headers, cost no strings. Rows are typed arrays.
  */
 import { fixedSize, skipForm } from './abbreviations.ts';
-import { DW_FORM, DW_LNCT, DW_LNE, DW_LNS, formName } from './constants.ts';
+import { DW_FORM, DW_LNCT, formName } from './constants.ts';
 import { Reader, wrong } from './reader.ts';
 
 /** Rows of one table, at most: a bound on memory, far above any compiler's output. */
@@ -214,9 +214,43 @@ const isAbsolute = (path: string): boolean => path.startsWith('/') || /^[A-Za-z]
 /** Bits of `LineTable.flags`. */
 export const ROW = { statement: 1, prologueEnd: 2, epilogueBegin: 4, end: 8 } as const;
 
+/** The files of one line table, by the indices that its rows, declarations and call sites have. */
+export class LineFiles {
+  readonly header: LineHeader;
+  readonly #find: (file: number) => string;
+  readonly #paths: (string | undefined)[] = [];
+
+  /** `find` makes a path; each is asked for once. */
+  constructor(header: LineHeader, find: (file: number) => string) {
+    this.header = header;
+    this.#find = find;
+  }
+
+  /** '' for an index that the table does not have. */
+  path(file: number): string {
+    this.#paths[file] ??= this.#find(file);
+    return this.#paths[file] ?? '';
+  }
+}
+
+/** A row, apart from its table. */
+export interface LineRow {
+  readonly path: string;
+  readonly line: number;
+  readonly column: number;
+  readonly discriminator: number;
+  /** Bits of ROW. */
+  readonly flags: number;
+  /** Places [from, to) that it is in force at. */
+  readonly from: number;
+  readonly to: number;
+}
+
 /** Rows of one line table, sequence by sequence; inside one ascending by place, rows of one place in the order of the program. */
 export class LineTable {
-  readonly header: LineHeader;
+  readonly names: LineFiles;
+  /** Rows; the arrays may be longer. */
+  readonly count: number;
   readonly places: Float64Array;
   readonly lines: Uint32Array;
   /** Indices for `path`. */
@@ -225,13 +259,11 @@ export class LineTable {
   /** Bits of ROW. */
   readonly flags: Uint8Array;
   readonly discriminators: Uint32Array;
-  readonly #path: (file: number) => string;
-  readonly #paths: (string | undefined)[] = [];
   /** Starts of sequences in the arrays above, and their ends (past the end_sequence row). */
   readonly sequences: readonly { readonly from: number; readonly to: number; readonly first: number; readonly end: number }[];
 
   constructor(
-    header: LineHeader,
+    names: LineFiles,
     rows: {
       places: Float64Array;
       lines: Uint32Array;
@@ -241,9 +273,10 @@ export class LineTable {
       discriminators: Uint32Array;
     },
     sequences: LineTable['sequences'],
-    path: (file: number) => string,
+    count: number,
   ) {
-    this.header = header;
+    this.names = names;
+    this.count = count;
     this.places = rows.places;
     this.lines = rows.lines;
     this.files = rows.files;
@@ -251,7 +284,6 @@ export class LineTable {
     this.flags = rows.flags;
     this.discriminators = rows.discriminators;
     this.sequences = sequences;
-    this.#path = path;
   }
 
   /** Bytes of the rows. */
@@ -259,15 +291,8 @@ export class LineTable {
     return this.places.length * 26 + 1024;
   }
 
-  /** Path of a file index of a row, a declaration or a call site. */
   path(file: number): string {
-    this.#paths[file] ??= this.#path(file);
-    return this.#paths[file] ?? '';
-  }
-
-  /** How many files there are, for walking: indices are below this. */
-  get fileLimit(): number {
-    return this.header.version >= 5 ? this.header.files.length : this.header.files.length + 1;
+    return this.names.path(file);
   }
 
   /** The row in force at `place`: the last one at or before it, -1 when no sequence has the place. */
@@ -296,12 +321,24 @@ export class LineTable {
     return -1;
   }
 
+  row(index: number): LineRow {
+    return {
+      path: this.path(this.files[index]),
+      line: this.lines[index],
+      column: this.columns[index],
+      discriminator: this.discriminators[index],
+      flags: this.flags[index],
+      from: this.places[index],
+      to: this.endOf(index),
+    };
+  }
+
   /** The place of the first row after `row` that is further on; the end of what `row` says. */
   endOf(row: number): number {
     const { places } = this;
     let next = row + 1;
-    while (next < places.length && places[next] === places[row]) next++;
-    return next < places.length ? places[next] : places[row];
+    while (next < this.count && places[next] === places[row]) next++;
+    return next < this.count ? places[next] : places[row];
   }
 }
 
@@ -336,18 +373,20 @@ class Rows {
 let room = new Rows(1 << 14);
 
 /**
- * Runs the program of `header`, which is in `bytes` (first byte at `base` of .debug_line). Sequences that start where `alive` says
- * that nothing is were discarded by the linker and are left out. Throws DwarfError.
+ * Runs the program of `names.header`, which is in `bytes` (first byte at `base` of .debug_line). Sequences that start where `alive`
+ * says that nothing is were discarded by the linker and are left out. Without `keep` the table is good until the next program runs.
+ * Throws DwarfError.
  */
 export function runLineProgram(
-  header: LineHeader,
+  names: LineFiles,
   bytes: Uint8Array,
   where: string,
   base: number,
   origin: { low: number; high: number },
   alive: (place: number) => boolean,
-  path: (file: number) => string,
+  keep: boolean,
 ): LineTable {
+  const { header } = names;
   const { minInstruction, lineBase, lineRange, opcodeBase, operands } = header;
   const end = header.end - base;
   const firstStatement = header.defaultIsStmt ? ROW.statement : 0;
@@ -397,6 +436,9 @@ export function runLineProgram(
   let { places, lines, files, columns, flags, discriminators } = room;
   let { capacity } = room;
 
+  // Numbers, not names, in the switches: this runs mostly before it is optimized, and then a switch on numbers is a jump.
+  const prologueEnd = ROW.prologueEnd;
+  const epilogueBegin = ROW.epilogueBegin;
   while (at < end) {
     const opcode = bytes[at++];
     let flag: number = once;
@@ -411,20 +453,22 @@ export function runLineProgram(
           const next = at + length;
           if (!(length > 0 && next <= end)) throw wrong(where, base + at, `an extended opcode of ${length} bytes`);
           switch (bytes[at++]) {
-            case DW_LNE.end_sequence: {
+            case 1: {
+              // DW_LNE_end_sequence
               ends = true;
               flag = ROW.end;
               at = next;
               break;
             }
-            case DW_LNE.set_address: {
+            case 2: {
+              // DW_LNE_set_address
               if (length !== 9) throw wrong(where, base + at, `DW_LNE_set_address with ${length - 1} bytes`);
               const low = (bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
               const high = (bytes[at + 4] | (bytes[at + 5] << 8) | (bytes[at + 6] << 16) | (bytes[at + 7] << 24)) >>> 0;
               place = (high - origin.high) * 4294967296 + (low - origin.low);
               break;
             }
-            case DW_LNE.set_discriminator:
+            case 4: // DW_LNE_set_discriminator
               discriminator = uleb();
               break;
           }
@@ -432,39 +476,39 @@ export function runLineProgram(
           if (!ends) continue;
           break;
         }
-        case DW_LNS.copy:
+        case 1: // DW_LNS_copy
           break;
-        case DW_LNS.advance_pc:
+        case 2: // DW_LNS_advance_pc
           place += uleb() * minInstruction;
           continue;
-        case DW_LNS.advance_line:
+        case 3: // DW_LNS_advance_line
           line += sleb();
           continue;
-        case DW_LNS.set_file:
+        case 4: // DW_LNS_set_file
           file = uleb();
           continue;
-        case DW_LNS.set_column:
+        case 5: // DW_LNS_set_column
           column = uleb();
           continue;
-        case DW_LNS.negate_stmt:
-          statement ^= ROW.statement;
+        case 6: // DW_LNS_negate_stmt
+          statement ^= 1;
           continue;
-        case DW_LNS.set_basic_block:
+        case 7: // DW_LNS_set_basic_block
           continue;
-        case DW_LNS.const_add_pc:
+        case 8: // DW_LNS_const_add_pc
           place += constAdd;
           continue;
-        case DW_LNS.fixed_advance_pc:
+        case 9: // DW_LNS_fixed_advance_pc
           place += bytes[at] | (bytes[at + 1] << 8);
           at += 2;
           continue;
-        case DW_LNS.set_prologue_end:
-          once |= ROW.prologueEnd;
+        case 10: // DW_LNS_set_prologue_end
+          once |= prologueEnd;
           continue;
-        case DW_LNS.set_epilogue_begin:
-          once |= ROW.epilogueBegin;
+        case 11: // DW_LNS_set_epilogue_begin
+          once |= epilogueBegin;
           continue;
-        case DW_LNS.set_isa:
+        case 12: // DW_LNS_set_isa
           uleb();
           continue;
         default:
@@ -504,9 +548,11 @@ export function runLineProgram(
   count = first;
   const inOrder = sequences.every((s, i) => i === 0 || s.from >= sequences[i - 1].from);
   if (!inOrder) sequences.sort((a, b) => a.from - b.from);
+  const rows = { places, lines, files, columns, flags, discriminators };
+  if (!keep) return new LineTable(names, rows, sequences, count);
   const wide = header.files.length > 0xfffe;
   return new LineTable(
-    header,
+    names,
     {
       places: places.slice(0, count),
       lines: lines.slice(0, count),
@@ -516,6 +562,6 @@ export function runLineProgram(
       discriminators: discriminators.slice(0, count),
     },
     sequences,
-    path,
+    count,
   );
 }

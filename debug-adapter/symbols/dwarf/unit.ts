@@ -59,6 +59,16 @@ export interface Pair {
   readonly high: number;
 }
 
+/** Attributes of a unit's root that line tables and lists need. */
+export interface RootFacts {
+  /** DW_AT_stmt_list, -1 without one. */
+  readonly lines: number;
+  /** DW_AT_low_pc, 0 without one. */
+  readonly base: Pair;
+  /** DW_AT_comp_dir. */
+  readonly directory: string;
+}
+
 /** Where a unit of a package (.dwp) has its part of a section; 0 everywhere else. */
 export type Contributions = Partial<Record<SectionName, number>>;
 
@@ -85,6 +95,7 @@ export class Unit implements Encoding {
   #bytes: WeakRef<Uint8Array> | undefined;
   #head: Uint8Array | undefined;
   #lines: number | undefined;
+  #directory: string | undefined;
   #base: Pair | undefined;
   #bases: { str: number; addr: number; rnglists: number; loclists: number; ranges: number } | undefined;
 
@@ -139,6 +150,13 @@ export class Unit implements Encoding {
     this.#head = bytes;
   }
 
+  /** Takes what an index knows of the root, which then need not be read for it. */
+  know(facts: RootFacts): void {
+    this.#lines = facts.lines;
+    this.#base = facts.base;
+    this.#directory = facts.directory;
+  }
+
   get abbreviations(): AbbreviationTable {
     this.#table ??= this.file.abbreviationTable(this.abbrevOffset, this);
     return this.#table;
@@ -170,18 +188,14 @@ export class Unit implements Encoding {
 
   /** DW_AT_comp_dir. */
   get directory(): string {
-    return this.root.string(DW_AT.comp_dir) ?? this.skeleton?.directory ?? '';
+    this.#directory ??= this.root.string(DW_AT.comp_dir) ?? this.skeleton?.directory ?? '';
+    return this.#directory;
   }
 
   /** DW_AT_stmt_list: the offset of the line table, -1 without one. */
   get lines(): number {
     this.#lines ??= this.root.number(DW_AT.stmt_list) ?? -1;
     return this.#lines;
-  }
-
-  /** Somebody knows already. */
-  set lines(offset: number) {
-    this.#lines = offset;
   }
 
   /** DW_AT_language, 0 when it is not there. */

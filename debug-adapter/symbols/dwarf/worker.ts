@@ -18,12 +18,16 @@ export type IndexMessage =
   | { readonly part: 'names'; readonly names: NameIndex }
   | { readonly part: 'error'; readonly message: string };
 
-function make({ path, cache }: IndexRequest, post: (message: IndexMessage, move?: Transferable[]) => void): void {
+/** Milliseconds in which a session binds its breakpoints with the first part, before the second takes processor time. */
+const HEAD_START = 100;
+
+async function make({ path, cache }: IndexRequest, post: (message: IndexMessage, move?: Transferable[]) => void): Promise<void> {
   const elf = ElfFile.open(path);
   try {
     const file = new DwarfFile(elf);
     const lines = buildLines(file);
     post({ part: 'lines', lines });
+    await new Promise((resolve) => setTimeout(resolve, HEAD_START));
     const names = buildNames(file);
     const what = identity(elf);
     if (cache) storeIndex(cache, what, encode({ identity: what, lines, names }));
@@ -39,7 +43,7 @@ function make({ path, cache }: IndexRequest, post: (message: IndexMessage, move?
 if (parentPort) {
   const port = parentPort;
   try {
-    make(workerData as IndexRequest, (message, move) => port.postMessage(message, move));
+    await make(workerData as IndexRequest, (message, move) => port.postMessage(message, move));
   } catch (error) {
     if (!(error instanceof SymbolFileError)) throw error;
     port.postMessage({ part: 'error', message: error.message } satisfies IndexMessage);
