@@ -154,7 +154,10 @@ export function machineContext(kernel: GuestKernel, vp: number, choice: FrameCho
     },
     read: (address, size) => machine.readVirtual(vp, address, size),
     write: (address, data) => machine.writeVirtual(vp, address, data),
-    types: typesOf(kernel, vp),
+    // Only looked at when a name needs it: conditions are evaluated often.
+    get types() {
+      return typesOf(kernel, vp);
+    },
     variable(name) {
       if (choice.variables === false) return undefined;
       variables ??= new Map(
@@ -165,7 +168,9 @@ export function machineContext(kernel: GuestKernel, vp: number, choice: FrameCho
       );
       return variables.get(name);
     },
-    module: symbols.at(frame?.pc ?? machine.readRegister(vp, 'pc') ?? 0n)?.symbol.module,
+    get module() {
+      return symbols.at(frame?.pc ?? machine.readRegister(vp, 'pc') ?? 0n)?.symbol.module;
+    },
     perCpuOffset: (wanted = vp) => perCpuOffset(kernel, wanted),
     current: () => currentTask(kernel, vp),
   };

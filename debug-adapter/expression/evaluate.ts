@@ -246,7 +246,12 @@ class Evaluation {
     const t = value.plain;
     if (t.kind === 'array') return Value.of(pointerTo(t.element), this.number(value, node));
     if (t.kind === 'function') return Value.of(pointerTo(value.type), this.number(value, node));
-    if (t.kind === 'struct' || t.kind === 'union') throw new ExpressionError(`${what} needs a number, not a ${t.kind}`, node.at);
+    if (t.kind === 'struct' || t.kind === 'union') {
+      // More than C allows: `name + 8` means the same address whether the type of a variable is known or not.
+      const { address } = value;
+      if (address === undefined) throw new ExpressionError(`${what} needs a number, not a ${t.kind}`, node.at);
+      return Value.of(ADDRESS, address);
+    }
     if (t.kind === 'void') throw new ExpressionError(`${what} needs a value, and a void has none`, node.at);
     this.number(value, node);
     return value;

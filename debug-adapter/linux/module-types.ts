@@ -60,7 +60,7 @@ export class ModuleBtfs {
     const end = image.base + BigInt(image.bytes.length);
     for (let at = 0; at + 16 <= image.bytes.length; at += 8) {
       // Cheap first: two kernel addresses outside the image, aligned as what kzalloc gives is.
-      if (view.getUint16(at + 6, true) !== 0xffff || view.getUint16(at + 14, true) !== 0xffff) continue;
+      if (view.getUint16(at + 6, true) >>> 7 !== 0x1ff || view.getUint16(at + 14, true) >>> 7 !== 0x1ff) continue;
       if ((image.bytes[at] & 7) !== 0 || (image.bytes[at + 8] & 7) !== 0) continue;
       const next = view.getBigUint64(at, true);
       const prev = view.getBigUint64(at + 8, true);
@@ -78,7 +78,7 @@ export class ModuleBtfs {
     const layout = this.#layout as Layout;
     const module = readU64(read, entry + MODULE_AT);
     const btf = readU64(read, entry + BTF_AT);
-    if (!module || !btf || module >> 48n !== 0xffffn || btf >> 48n !== 0xffffn) return undefined;
+    if (!module || !btf || module >> 55n !== 0x1ffn || btf >> 55n !== 0x1ffn) return undefined;
     if (this.#cache.has(btf)) return this.#cache.get(btf);
     const name = readString(read, module + layout.name, layout.nameSize);
     const data = readU64(read, btf + layout.data);

@@ -14,6 +14,8 @@ import { ModuleBtfs } from './module-types.ts';
 /** The search for the list of modules' types reads all of the image: not again before the guest has done something. */
 const SEARCH_PAUSE = 1_000_000;
 
+/** Reading the list is cheap, but conditions of breakpoints are evaluated often. */
+const READ_PAUSE = 10_000;
 /** From the header to code that is mapped for as long as the kernel runs (_stext, SEGMENT_ALIGN of arch/arm64/include/asm/memory.h). */
 const CODE_AT = 0x10000n;
 
@@ -30,7 +32,7 @@ class KernelTypes {
   /** By the section, so that types stay the same objects. */
   readonly #sources = new Map<Btf, BtfTypes>();
   #seenModules: GuestKernel['modules'] | undefined;
-  #seenAt = -1;
+  #seenAt = 0;
   #searchAgain = 0;
 
   constructor(kernel: GuestKernel) {
@@ -53,7 +55,7 @@ class KernelTypes {
     const { modules, btf, machine } = this.#kernel;
     const sameKernel = btf === this.#btf;
     // The kernel parses a module's types while it loads it: later than its symbols can be seen.
-    const waiting = modules.length > this.#sources.size && machine.instructions !== this.#seenAt;
+    const waiting = modules.length > this.#sources.size && machine.instructions > this.#seenAt + READ_PAUSE;
     const sameFiles = !this.#refreshFiles();
     if (sameKernel && sameFiles && modules === this.#seenModules && !waiting) return;
     if (modules !== this.#seenModules) this.catalog.forget();

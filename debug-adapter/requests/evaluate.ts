@@ -263,7 +263,10 @@ export const evaluation = {
       .filter((name) => like(name, word))
       .map((name) => target(name, 'variable'));
     const symbols = word.length >= 2 ? kernel.symbols.complete(word, 100).map((name) => target(name, 'function')) : [];
-    return { targets: [...commands, ...locals, ...symbols] };
+    const known = new Set(symbols.map((s) => s.label));
+    const others = word.length >= 2 ? (lookup.types?.complete('variable', word, 100) ?? []) : [];
+    const variables = others.filter((name) => !known.has(name)).map((name) => target(name, 'variable'));
+    return { targets: [...commands, ...locals, ...symbols, ...variables] };
   },
 };
 
