@@ -40,6 +40,15 @@ export interface NetworkConfig {
   names?: Readonly<Record<string, string>>;
 }
 
+/** Who answers programs of the guest that connect to the host by Hyper-V sockets (AF_VSOCK). */
+export interface SocketsConfig {
+  /**
+   * `internal`: an echo at port 7, and nothing else. `outside`: connections in both directions go through the machine's door as
+   * requests (`Machine.onSocket`) and input.
+   */
+  mode: 'internal' | 'outside';
+}
+
 /** A picture's size in pixels. */
 export interface DisplayConfig {
   width: number;
@@ -107,6 +116,8 @@ export interface MachineConfig {
   disks?: readonly DiskConfig[];
   /** None: no network card is offered. */
   network?: NetworkConfig;
+  /** None: the host refuses every connection of Hyper-V sockets. */
+  sockets?: SocketsConfig;
   /** How the host can be found. Left out: in every way. */
   discovery?: readonly Discovery[];
   /** Newest VMBus version that the host speaks, such as `5.2`. Left out: the newest there is. */

@@ -11,6 +11,7 @@ export {
 } from './cpu/vector-machine.ts';
 import type { DiskConfig, DisplayConfig, NetworkConfig } from './config.ts';
 import type { NetworkEvent, NetworkRequest } from './network/outside.ts';
+import type { SocketEvent, SocketRequest } from './network/sockets.ts';
 import type { Services } from './vmbus/services.ts';
 
 export {
@@ -26,6 +27,7 @@ export {
   type Disk,
   type DiskConfig,
   type NetworkConfig,
+  type SocketsConfig,
 } from './config.ts';
 export type { ImageFile } from './host/disk.ts';
 export { pcapngFrame, pcapngHeader } from './host/pcapng.ts';
@@ -34,6 +36,7 @@ export { isVhdxDisk, type VhdxDisk } from './host/vhdx.ts';
 export { differencingVhdx } from './host/vhdx-writer.ts';
 export { describeFrame } from './network/packet.ts';
 export type { NetworkEvent, NetworkRequest } from './network/outside.ts';
+export type { SocketEvent, SocketRequest } from './network/sockets.ts';
 export type { HypercallFields, TraceEvent, TraceKind } from './base/trace.ts';
 export { bitNames, FEATURE_WORDS, type FeatureField, type FeatureWordRow } from './hyperv/features.ts';
 export { describeVpRegister } from './hyperv/registers.ts';
@@ -270,6 +273,10 @@ export interface Machine {
   onNetwork: (request: NetworkRequest) => void;
   /** What came of that. Between slices only. */
   networkInput(event: NetworkEvent): void;
+  /** Receives what the guest's Hyper-V sockets ask for (mode `outside`), at once. */
+  onSocket: (request: SocketRequest) => void;
+  /** What came of that, and who connects to the guest. Between slices only. */
+  socketInput(event: SocketEvent): void;
   subscribe(listener: (event: import('./base/trace.ts').TraceEvent) => void): () => void;
 
   // --- state -----------------------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ import type {
   RegisterInfo,
   Screen,
   Snapshot,
+  SocketEvent,
+  SocketRequest,
   Until,
   VmbusInfo,
 } from './index.ts';
@@ -91,13 +93,14 @@ interface LoopState {
   inputLog: ({ instructions: number } & OutsideInput)[];
 }
 
-/** Console bytes, a key, a movement of the mouse, another resolution, what the network asked for, a cable, a network card. */
+/** Console bytes, a key, a movement of the mouse, another resolution, what the network or a socket asked for, a cable, a network card. */
 type OutsideInput =
   | { bytes: Uint8Array }
   | { key: { scanCode: number; released: boolean } }
   | { mouse: MouseInput }
   | { display: DisplayConfig }
   | { network: NetworkEvent }
+  | { socket: SocketEvent }
   | { link: boolean }
   | { card: NetworkConfig | undefined };
 
@@ -111,6 +114,7 @@ class HyperVMachine implements Machine {
   onConsole: (bytes: Uint8Array) => void = () => {};
   activeVp = 0;
   onNetwork: (request: NetworkRequest) => void = () => {};
+  onSocket: (request: SocketRequest) => void = () => {};
 
   readonly #trace = new Trace();
   readonly #clock = new Clock();
@@ -222,6 +226,8 @@ class HyperVMachine implements Machine {
       disks: config.disks,
       network: config.network,
       ask: (request) => this.onNetwork(request),
+      sockets: config.sockets,
+      askSockets: (request) => this.onSocket(request),
       keyValuePairs: config.keyValuePairs,
       copyFiles: config.copyFiles,
       display,
@@ -663,6 +669,11 @@ class HyperVMachine implements Machine {
     this.#vmbus.network.event(event);
     this.#outside({ network: event }, true);
   }
+  socketInput(event: SocketEvent): void {
+    if ('data' in event) freeze(event.data);
+    this.#vmbus.socket.event(event);
+    this.#outside({ socket: event }, true);
+  }
   diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]> {
     return this.#vmbus.scsi.written(name);
   }
@@ -705,5 +716,6 @@ class HyperVMachine implements Machine {
     this.#resuming.clear();
     this.#typed = [];
     this.onNetwork({ kind: 'restart' });
+    this.onSocket({ kind: 'restart' });
   }
 }

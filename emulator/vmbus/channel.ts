@@ -4,7 +4,7 @@
  */
 import type { HypervisorHost } from '../hyperv/host.ts';
 import type { ChannelInfo } from '../index.ts';
-import type { Device, DeviceChannel, OutgoingPacket } from './device.ts';
+import type { Device, DeviceChannel, Offer, OutgoingPacket } from './device.ts';
 import { EVENT_CONNECTION_BASE, PACKET, packetName } from './protocol.ts';
 import type { GpaRange } from './gpadl.ts';
 import { NO_RANGES, Ring } from './ring.ts';
@@ -20,6 +20,8 @@ export interface ChannelState {
   targetVp: number;
   /** Packets that wait for room in the guest's ring. */
   outgoing: QueuedPacket[];
+  /** A packet found no room, and nobody but the device keeps it. */
+  wantsRoom: boolean;
   /** What is wrong with the rings; the channel is dead until it is opened again. */
   fault: string;
   signalsFromGuest: number;
@@ -43,6 +45,7 @@ export const newChannel = (): ChannelState => ({
   downstream: 0,
   targetVp: 0,
   outgoing: [],
+  wantsRoom: false,
   fault: '',
   signalsFromGuest: 0,
   signalsToGuest: 0,
@@ -59,6 +62,10 @@ export interface ChannelBus {
   offerSubChannels(primary: Channel, count: number): void;
   /** Offers a channel to a guest that has had its offers already. */
   offerNow(channel: Channel): void;
+  rescindNow(channel: Channel): boolean;
+  /** The guest has had its offers. */
+  connected(): boolean;
+  answerConnect(endpoint: string, service: string, status: number): void;
 }
 
 export class Channel implements DeviceChannel {
@@ -87,6 +94,16 @@ export class Channel implements DeviceChannel {
   /** Virtual time that a signal by monitor page may take, ns; 0: the device does not ask for one. */
   get latency(): number {
     return this.device.offer.monitorLatency ?? 0;
+  }
+
+  /** What the guest is told about it. */
+  get terms(): Offer {
+    return this.#connection ? (this.device.offerOf?.(this.index) ?? this.device.offer) : this.device.offer;
+  }
+
+  /** It is a connection of its own, no sub-channel. */
+  get #connection(): boolean {
+    return this.index > 0 && (this.device.connections ?? 0) > 0;
   }
 
   get open(): boolean {
@@ -118,6 +135,7 @@ export class Channel implements DeviceChannel {
     state.state = next;
     state.pages = [];
     state.outgoing = [];
+    state.wantsRoom = false;
     state.fault = '';
     this.#told(next);
     if (!wasOpen) return;
@@ -131,8 +149,13 @@ export class Channel implements DeviceChannel {
     state.signalsFromGuest++;
     if (!this.open) return;
     const { busy } = this;
+    const { wantsRoom } = state;
     this.#flush();
-    if (busy && this.open && !this.busy) this.device.onRoom?.(this);
+    if (wantsRoom && this.open) {
+      state.wantsRoom = false;
+      this.#toGuest().pendingSendSize = 0;
+    }
+    if ((busy || wantsRoom) && this.open && !this.busy) this.device.onRoom?.(this);
     // With answers waiting, requests wait too: the guest signals again when it has made room.
     if (this.open && state.outgoing.length === 0) this.#drain();
   }
@@ -151,6 +174,28 @@ export class Channel implements DeviceChannel {
     // Requests that had to wait behind the answers.
     if (blocked && this.open && outgoing.length === 0) this.#drain();
     return this.open;
+  }
+
+  sendIfRoom(packet: OutgoingPacket): boolean {
+    if (!this.open || this.busy) return false;
+    const ring = this.#toGuest();
+    const wrong = ring.fault;
+    if (wrong) {
+      this.#broken(wrong);
+      return false;
+    }
+    const size = Ring.sizeOf(packet.payload, packet.ranges ?? NO_RANGES);
+    if (size >= ring.free) {
+      this.state.wantsRoom = true;
+      ring.pendingSendSize = size;
+      // Read meanwhile, before it could know that somebody waits.
+      if (size >= ring.free) return false;
+    }
+    return this.send(packet);
+  }
+
+  resume(): void {
+    if (this.open && !this.busy) this.#drain();
   }
 
   note(message: string): void {
@@ -177,14 +222,27 @@ export class Channel implements DeviceChannel {
     this.#bus.offerNow(this);
   }
 
+  rescindNow(): boolean {
+    return this.#bus.rescindNow(this);
+  }
+
+  get connected(): boolean {
+    return this.#bus.connected();
+  }
+
+  answerConnect(endpoint: string, service: string, status: number): void {
+    this.#bus.answerConnect(endpoint, service, status);
+  }
+
   info(): ChannelInfo {
-    const { state, device } = this;
+    const { state, device, terms } = this;
+    const details = this.#connection ? device.inspectChannel?.(this.index) : undefined;
     const rings = this.open ? { outgoing: fill(this.#fromGuest()), incoming: fill(this.#toGuest()) } : {};
     return {
       relid: this.relid,
       device: device.name,
-      interfaceType: device.offer.interfaceType,
-      instance: device.offer.instance,
+      interfaceType: terms.interfaceType,
+      instance: terms.instance,
       state: state.fault === '' ? state.state : `${state.state}, broken: ${state.fault}`,
       targetVp: state.targetVp,
       connectionId: this.connectionId,
@@ -194,7 +252,7 @@ export class Channel implements DeviceChannel {
       packetsFromGuest: state.packetsFromGuest,
       packetsToGuest: state.packetsToGuest,
       ...rings,
-      details: this.index === 0 ? device.inspect() : { subChannel: this.index },
+      details: this.index === 0 ? device.inspect() : (details ?? { subChannel: this.index }),
     };
   }
 
@@ -218,7 +276,7 @@ export class Channel implements DeviceChannel {
       return;
     }
     const before = ring.free;
-    while (this.open && this.state.outgoing.length === 0) {
+    while (this.open && this.state.outgoing.length === 0 && this.device.accepts?.(this) !== false) {
       const packet = ring.take();
       if (packet === undefined) break;
       if (typeof packet === 'string') {

@@ -6,16 +6,26 @@
 import type { HypervisorHost } from '../hyperv/host.ts';
 import type { MessagePort, Partition } from '../hyperv/partition.ts';
 import { STATUS } from '../hyperv/tlfs.ts';
-import { ConfigError, type CopyRequest, DEFAULTS, type DiskConfig, type DisplayConfig, type NetworkConfig } from '../config.ts';
-import type { MouseInput, NetworkRequest, Screen, VmbusInfo } from '../index.ts';
+import {
+  ConfigError,
+  type CopyRequest,
+  DEFAULTS,
+  type DiskConfig,
+  type DisplayConfig,
+  type NetworkConfig,
+  type SocketsConfig,
+} from '../config.ts';
+import type { MouseInput, NetworkRequest, Screen, SocketRequest, VmbusInfo } from '../index.ts';
 import { Channel, type ChannelBus, type ChannelState } from './channel.ts';
 import type { DeviceEnvironment, MmioWindow } from './device.ts';
 import { DEVICES, type Devices } from './devices/index.ts';
 import { finish, type GpaRange, type GpadlState, newGpadl, receive, ringPages } from './gpadl.ts';
 import { Monitor, type MonitorState } from './monitor.ts';
 import {
+  CHANNEL_FLAG_ENUMERATE_DEVICE_INTERFACE,
   CHANNEL_FLAG_NAMED_PIPE,
   CHANNEL_FLAG_REQUEST_MONITORED_NOTIFICATION,
+  CHANNEL_FLAG_TLNPI_PROVIDER,
   describeMessage,
   EVENT_CONNECTION_BASE,
   FEATURE_CLIENT_ID,
@@ -29,12 +39,13 @@ import {
   type MessageName,
   messageName,
   messageNameOf,
-  NT_CONNECTION_REFUSED,
   NT_INSUFFICIENT_RESOURCES,
   NT_INVALID_PARAMETER,
+  PIPE_MODE_BYTE,
   PIPE_MODE_MESSAGE,
   readMessage,
   tailOf,
+  VERSION_4_1,
   VERSION_5_0,
   VERSION_5_3,
   VERSION_6_0,
@@ -85,13 +96,14 @@ export class Connection implements MessagePort {
   readonly #versions: readonly number[];
   readonly #handlers: Handlers;
 
-  /** Speaks `versions`; channels that have an id of `monitor` are signalled through it. */
+  /** Speaks `versions`; channels that have an id of `monitor` are signalled through it; `connect` gets what sockets ask for. */
   constructor(
     partition: Partition,
     channels: readonly Channel[],
     state: ConnectionState,
     versions: readonly number[],
     monitor: Monitor,
+    connect: (endpoint: string, service: string) => void,
   ) {
     this.state = state;
     this.#host = partition.host;
@@ -112,10 +124,8 @@ export class Connection implements MessagePort {
       CloseChannel: (m) => this.#closeChannel(m),
       RelIdReleased: (m) => this.#relidReleased(m),
       ModifyChannel: (m) => this.#modifyChannel(m),
-      TlConnectRequest: (m) => {
-        const { EndpointId, ServiceId } = m;
-        this.#send('TlConnectResult', { EndpointId, ServiceId, Status: NT_CONNECTION_REFUSED });
-      },
+      TlConnectRequest: (m) => connect(m.EndpointId, m.ServiceId),
+      TlConnectRequest2: (m) => connect(m.EndpointId, m.ServiceId),
     };
   }
 
@@ -149,6 +159,7 @@ export class Connection implements MessagePort {
   /** Ends the conversation at once: channels let go of their rings, nothing more is sent. */
   reset(): void {
     for (const channel of this.#channels) channel.detach('unoffered');
+    for (const { index, device } of this.#channels) if (index === 0) device.onDisconnect?.();
     this.#monitor.disconnect();
     for (const vp of this.#partition.vps) vp.synic.drop(VMBUS_SINT);
     Object.assign(this.state, newConnection());
@@ -172,6 +183,11 @@ export class Connection implements MessagePort {
   /** Offers a device that was not there before, if the guest is past its first offers. */
   offerNow(channel: Channel): void {
     if (this.state.offered && channel.state.state === 'unoffered') this.#offer(channel);
+  }
+
+  /** A connection that gets no offer: hosts before 4.1 do not say so. */
+  answerConnect(EndpointId: string, ServiceId: string, Status: number): void {
+    if (this.state.version >= VERSION_4_1) this.#send('TlConnectResult', { EndpointId, ServiceId, Status });
   }
 
   /** Offers sub-channels 1 to `count` of a device, as far as there are any that the guest does not have. */
@@ -250,19 +266,24 @@ export class Connection implements MessagePort {
   }
 
   #offer(channel: Channel): void {
-    const { offer } = channel.device;
+    const offer = channel.terms;
+    const { socket } = offer;
     const user = new Uint8Array(120);
-    if (offer.pipe) new DataView(user.buffer).setUint32(0, PIPE_MODE_MESSAGE, true);
+    if (offer.pipe) new DataView(user.buffer).setUint32(0, socket ? PIPE_MODE_BYTE : PIPE_MODE_MESSAGE, true);
+    // The first byte of what is the user's own.
+    if (socket?.fromHost) user[4] = 1;
     channel.offer();
     const monitorId = this.#monitor.idOf(channel);
     this.#send('OfferChannel', {
       InterfaceType: offer.interfaceType,
       InterfaceInstance: offer.instance,
       ChannelFlags:
-        (offer.pipe ? CHANNEL_FLAG_NAMED_PIPE : 0) | (monitorId === undefined ? 0 : CHANNEL_FLAG_REQUEST_MONITORED_NOTIFICATION),
+        (offer.pipe ? CHANNEL_FLAG_NAMED_PIPE : 0) |
+        (socket ? CHANNEL_FLAG_ENUMERATE_DEVICE_INTERFACE | CHANNEL_FLAG_TLNPI_PROVIDER : 0) |
+        (monitorId === undefined ? 0 : CHANNEL_FLAG_REQUEST_MONITORED_NOTIFICATION),
       MmioMegabytes: offer.mmioMegabytes ?? 0,
       UserDefined: user,
-      SubChannelIndex: channel.index,
+      SubChannelIndex: socket ? 0 : channel.index,
       ChildRelId: channel.relid,
       ...(monitorId === undefined ? {} : { MonitorId: monitorId, MonitorAllocated: 1 }),
       IsDedicatedInterrupt: 1,
@@ -340,7 +361,7 @@ export class Connection implements MessagePort {
     channel.detach('unoffered');
     // What the guest forgot to tear down goes with the channel.
     this.state.gpadls = this.state.gpadls.filter((g) => g.relid !== m.ChildRelId);
-    if (channel.index === 0) channel.device.onReleased?.(channel);
+    if (channel.index === 0 || channel.device.connections) channel.device.onReleased?.(channel);
   }
 
   #modifyChannel(m: MessageBody<'ModifyChannel'>): void {
@@ -407,6 +428,10 @@ export interface VmbusOptions {
   network?: NetworkConfig;
   /** Gets what the network asks for outside the machine. */
   ask?: (request: NetworkRequest) => void;
+  /** Left out: there are no Hyper-V sockets. */
+  sockets?: SocketsConfig;
+  /** Gets what Hyper-V sockets ask for outside the machine. */
+  askSockets?: (request: SocketRequest) => void;
   /** Items of the external key-value pool. */
   keyValuePairs?: Readonly<Record<string, string>>;
   /** Files for the guest. */
@@ -458,6 +483,8 @@ export class Vmbus {
       display: options.display ?? DEFAULTS.display,
       mmio: options.mmio ?? [],
       ask: (request) => options.ask?.(request),
+      sockets: options.sockets,
+      askSockets: (request) => options.askSockets?.(request),
     };
     const bus: ChannelBus = {
       interrupt: (vp, relid) => partition.signalFlag(vp, VMBUS_SINT, relid),
@@ -465,6 +492,9 @@ export class Vmbus {
       gpadl: (channel, id) => this.#connection.ranges(channel, id),
       offerSubChannels: (primary, count) => this.#connection.offerSubChannels(primary, count),
       offerNow: (channel) => this.#connection.offerNow(channel),
+      rescindNow: (channel) => this.#connection.rescind(channel),
+      connected: () => this.#connection.state.offered,
+      answerConnect: (endpoint, service, status) => this.#connection.answerConnect(endpoint, service, status),
     };
     const devices: Record<string, unknown> = {};
     const first = options.firstRelid ?? 1;
@@ -474,7 +504,7 @@ export class Vmbus {
       return channel;
     });
     const subs = primaries.flatMap(({ device }) =>
-      Array.from({ length: device.subChannels ?? 0 }, (_, i) => ({ device, index: i + 1 })),
+      Array.from({ length: device.subChannels ?? device.connections ?? 0 }, (_, i) => ({ device, index: i + 1 })),
     );
     const count = primaries.length + subs.length;
     if (first < 1 || first + count - 1 > MAX_RELID)
@@ -487,7 +517,10 @@ export class Vmbus {
     const connection = newConnection();
     const versions = options.version === undefined ? VERSIONS : versionsUpTo(options.version);
     const monitor = new Monitor(host, options.monitorPages ? this.#channels.filter((c) => c.latency > 0) : []);
-    this.#connection = new Connection(partition, this.#channels, connection, versions, monitor);
+    const { socket } = this.#devices;
+    this.#connection = new Connection(partition, this.#channels, connection, versions, monitor, (endpoint, service) =>
+      socket.connect(endpoint, service),
+    );
     this.state = {
       connection,
       monitor: monitor.state,
@@ -557,6 +590,11 @@ export class Vmbus {
   /** The network card. */
   get network(): Devices['network'] {
     return this.#devices.network;
+  }
+
+  /** The Hyper-V sockets. */
+  get socket(): Devices['socket'] {
+    return this.#devices.socket;
   }
 
   /** Gives a device that was taken away back to a connected guest. False: no such device, it is there, or the guest still holds on to it. */

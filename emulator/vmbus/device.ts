@@ -1,10 +1,11 @@
 /** What a VMBus device is, and what it sees of its channel. */
 import type { Clock } from '../base/clock.ts';
 import type { Trace } from '../base/trace.ts';
-import type { DisplayConfig } from '../config.ts';
+import type { DisplayConfig, SocketsConfig } from '../config.ts';
 import type { Inspect } from '../index.ts';
 import type { Ram } from '../memory/ram.ts';
 import type { NetworkRequest } from '../network/outside.ts';
+import type { SocketRequest } from '../network/sockets.ts';
 import type { GpaRange } from './gpadl.ts';
 import type { Packet } from './ring.ts';
 
@@ -18,6 +19,8 @@ export interface Offer {
   mmioMegabytes?: number;
   /** The host may be signalled late, by so many ns, if that saves hypercalls: by monitor page, where there is one. */
   monitorLatency?: number;
+  /** The channel is a connection of a Hyper-V socket, which the host or the guest began. */
+  socket?: { fromHost: boolean };
 }
 
 /** A packet to the guest. In-band unless told otherwise. */
@@ -41,6 +44,10 @@ export interface DeviceChannel {
   readonly busy: boolean;
   /** Sends a packet, or keeps it until the guest has made room. False: not open, or the guest has long stopped reading. */
   send(packet: OutgoingPacket): boolean;
+  /** Sends a packet if there is room for it now; if not, `Device.onRoom` is called when there may be. False: not sent. */
+  sendIfRoom(packet: OutgoingPacket): boolean;
+  /** Packets that `Device.accepts` has held back are taken now. */
+  resume(): void;
   /** Tells the trace what a packet from the guest turned out to be, or what is wrong with it. */
   note(message: string): void;
   /** Tells the trace what came of something that the host has asked of the guest. */
@@ -53,6 +60,12 @@ export interface DeviceChannel {
   offerSubChannels(count: number): void;
   /** The device is no longer `absent`: a connected guest gets its offer now. */
   offerNow(): void;
+  /** Takes the channel away from the guest. False: the guest does not have it. */
+  rescindNow(): boolean;
+  /** The guest has a connection to the bus and knows its devices: what is offered now it gets. */
+  readonly connected: boolean;
+  /** Tells the guest what came of a TL_CONNECT_REQUEST that gets no offer; `status` is an NTSTATUS. */
+  answerConnect(endpoint: string, service: string, status: number): void;
 }
 
 /** A stretch of guest physical addresses. */
@@ -77,6 +90,10 @@ export interface DeviceEnvironment {
   readonly mmio: readonly MmioWindow[];
   /** Asks for something on the network outside the machine. */
   ask(request: NetworkRequest): void;
+  /** Who answers the guest's Hyper-V sockets. undefined: nobody, there are none. */
+  readonly sockets: SocketsConfig | undefined;
+  /** Asks for something at the other end of the guest's Hyper-V sockets. */
+  askSockets(request: SocketRequest): void;
 }
 
 export interface Device {
@@ -87,18 +104,28 @@ export interface Device {
   readonly state: object;
   /** Sub-channels that the guest may ask for. Left out: none. */
   readonly subChannels?: number;
+  /** Channels that are connections of their own, numbered like sub-channels: each is offered, opened and rescinded by itself. Left out: none. */
+  readonly connections?: number;
+  /** The offer of a channel that is a connection. */
+  offerOf?(index: number): Offer;
   /** There is nothing to offer yet. Left out: the device is there from the start. */
   readonly absent?: boolean;
   /** The guest has opened the channel and is ready for packets. */
   onOpen(channel: DeviceChannel): void;
   onPacket(packet: Packet, channel: DeviceChannel): void;
+  /** False: further packets stay in the ring until `DeviceChannel.resume`. Left out: it takes all. */
+  accepts?(channel: DeviceChannel): boolean;
   /** Everything that waited has gone into the guest's ring: there may be room for more. */
   onRoom?(channel: DeviceChannel): void;
   /** The channel is closed, by whomever: stop alarms, forget the conversation. */
   onClose(channel: DeviceChannel): void;
-  /** The guest has let go of the device, which had been taken away. */
+  /** The guest has let go of the device (or the connection), which had been taken away. */
   onReleased?(channel: DeviceChannel): void;
+  /** The guest's connection to the bus has ended: it has no devices any more. */
+  onDisconnect?(): void;
   inspect(): Inspect;
+  /** A channel that is a connection. */
+  inspectChannel?(index: number): Inspect;
   /** A packet from the guest in a few words, for the trace. Left out: its VMBus type. */
   describe?(packet: Packet): string;
 }

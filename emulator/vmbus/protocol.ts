@@ -242,6 +242,13 @@ export const MESSAGES = {
     version(4, 0),
     struct('TlConnectRequest', { ...header, EndpointId: guid, ServiceId: guid }, { size: 40 }),
   ),
+  /** From newer guests: the silo that is to answer (microsoft/openvmm vmbus_core/src/protocol.rs, TlConnectRequest2). */
+  TlConnectRequest2: row(
+    21,
+    'guest',
+    version(5, 2),
+    struct('TlConnectRequest2', { ...header, EndpointId: guid, ServiceId: guid, SiloId: guid }, { size: 56 }),
+  ),
   ModifyChannel: row(
     22,
     'guest',
@@ -344,9 +351,13 @@ export function describeMessage(payload: Uint8Array): Record<string, unknown> {
 
 // --- offers (§8.5) -----------------------------------------------------------------------------------------------------------
 
+export const CHANNEL_FLAG_ENUMERATE_DEVICE_INTERFACE = 1;
 export const CHANNEL_FLAG_NAMED_PIPE = 0x10;
 export const CHANNEL_FLAG_REQUEST_MONITORED_NOTIFICATION = 0x400;
-/** First dword of a pipe channel's user data: messages, each behind a pipe header. */
+/** The channel is a connection of a Hyper-V socket. */
+export const CHANNEL_FLAG_TLNPI_PROVIDER = 0x2000;
+/** First dword of a pipe channel's user data: bytes, or messages, each behind a pipe header. */
+export const PIPE_MODE_BYTE = 0;
 export const PIPE_MODE_MESSAGE = 4;
 
 // --- monitored notifications (§8.10) -----------------------------------------------------------------------------------------

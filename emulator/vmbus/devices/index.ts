@@ -1,4 +1,4 @@
-/** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller only with disks, the network card only where one is configured. */
+/** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller only with disks, the network card only where one is configured; Hyper-V sockets have a channel for each connection. */
 import { Balloon } from './balloon.ts';
 import { Fcopy } from './fcopy.ts';
 import { Heartbeat } from './heartbeat.ts';
@@ -8,6 +8,7 @@ import { Mouse } from './mouse.ts';
 import { Network } from './network.ts';
 import { Scsi } from './scsi.ts';
 import { Shutdown } from './shutdown.ts';
+import { Sockets } from './socket.ts';
 import { Timesync } from './timesync.ts';
 import { Video } from './video.ts';
 import { Vss } from './vss.ts';
@@ -26,6 +27,7 @@ export const DEVICES = {
   fcopy: (channel: DeviceChannel, environment: DeviceEnvironment) => new Fcopy(channel, environment),
   balloon: (channel: DeviceChannel, environment: DeviceEnvironment) => new Balloon(channel, environment),
   network: (channel: DeviceChannel, environment: DeviceEnvironment) => new Network(channel, environment),
+  socket: (channel: DeviceChannel, environment: DeviceEnvironment) => new Sockets(channel, environment),
 };
 
 export type Devices = { [N in keyof typeof DEVICES]: ReturnType<(typeof DEVICES)[N]> };
