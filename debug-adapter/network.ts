@@ -89,6 +89,11 @@ export class GuestNetwork {
     });
   }
 
+  /** Something has come in by another way. */
+  stir(): void {
+    this.#wake?.();
+  }
+
   /** Lets go of everything; the capture is complete then. */
   close(): void {
     this.#disconnect();

@@ -31,6 +31,8 @@ export interface LaunchArguments {
   disks?: DiskSetting[];
   /** The guest's network card. Left out: it has none. */
   network?: NetworkSetting;
+  /** The guest's Hyper-V sockets (AF_VSOCK). Left out: the host refuses every connection. */
+  sockets?: SocketsSetting;
   /** Resolution of the synthetic video, `1280x720`. */
   display?: string;
   /** Files with debug information, or folders of them: a vmlinux, modules, a build tree, an unpacked -dbg package. */
@@ -65,6 +67,16 @@ export interface CopySetting {
   overwrite?: boolean;
   /** Missing folders are made. */
   createPath?: boolean;
+}
+
+/** What is at the other end of the guest's Hyper-V sockets. */
+export interface SocketsSetting {
+  /** `internal`: an echo at port 7. `folder`: Unix sockets. */
+  mode: 'internal' | 'folder';
+  /** Where they are: `host-PORT` answers the guest, `guest-PORT` leads to it. */
+  folder?: string;
+  /** Ports of the guest to listen for. */
+  guestPorts?: number[];
 }
 
 /** What the guest's network card is plugged into. */

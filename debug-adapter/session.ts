@@ -19,6 +19,7 @@ import { formatValue, machineContext } from './context.ts';
 import { CALLER_FRAMES, exitTitle } from './describe.ts';
 import type { DiskFiles } from './disks.ts';
 import type { GuestNetwork } from './network.ts';
+import type { GuestSockets } from './sockets.ts';
 import { evaluate } from './expression/evaluate.ts';
 import { ExpressionError } from './expression/parse.ts';
 import { stackOf } from './linux/callers.ts';
@@ -59,6 +60,7 @@ export interface Debuggee {
   args: LaunchArguments;
   disks: DiskFiles;
   network: GuestNetwork;
+  sockets: GuestSockets;
   /** Symbol files of the kernel and its modules, and where sources are. */
   files: SymbolFiles;
   sources: SourcePaths;
@@ -226,10 +228,11 @@ export class Session extends DebugSession {
   override shutdown(): void {
     this.#runner?.end();
     if (this.#debuggee) {
-      const { disks, machine, network } = this.#debuggee;
+      const { disks, machine, network, sockets } = this.#debuggee;
       for (const line of disks.save(machine)) this.say(line);
       disks.close();
       network.close();
+      sockets.close();
       this.#debuggee.files.close();
     }
     if (this.#consoleLog !== undefined) fs.closeSync(this.#consoleLog);
@@ -288,6 +291,11 @@ export class Session extends DebugSession {
     debuggee.network.connect(
       machine,
       debuggee.config.startTime,
+      (text) => this.say(text, 'stderr'),
+      () => this.#runner?.wake(),
+    );
+    debuggee.sockets.connect(
+      machine,
       (text) => this.say(text, 'stderr'),
       () => this.#runner?.wake(),
     );
@@ -506,7 +514,7 @@ export class Session extends DebugSession {
 
   /** The guest has reset: the same machine from power-on, with what was on its disks, and everything that the user has set. */
   async #restart(): Promise<void> {
-    const { machine: old, config, disks, network, files: before, args, sources } = this.debuggee;
+    const { machine: old, config, disks, network, sockets, files: before, args, sources } = this.debuggee;
     this.say(`The guest resets after ${old.instructions} instructions.`);
     config.disks = disks.carry(old);
     const machine = createMachine(config);
@@ -515,7 +523,7 @@ export class Session extends DebugSession {
     const files = await SymbolFiles.of(kernel, isElf(config.kernel) ? args.kernel : undefined, args.symbols);
     this.forget();
     this.codeBreakpoints.leave();
-    this.adopt({ machine, kernel, config, args, disks, network, files, sources });
+    this.adopt({ machine, kernel, config, args, disks, network, sockets, files, sources });
     this.resolveBreakpoints();
     this.#sendState(true);
     this.runner.start({ kind: 'continue' }, undefined);

@@ -10,6 +10,9 @@ const DISK_PATHS = ['path', 'writeTo'] as const;
 /** And in `network`. */
 const NETWORK_PATHS = ['capture'] as const;
 
+/** And in `sockets`. */
+const SOCKETS_PATHS = ['folder'] as const;
+
 /**
  * Fills in what launch.json leaves out and makes paths absolute. What the values mean is checked in one place, the adapter;
  * here only what an editor can help with: no configuration at all, no kernel.
@@ -61,6 +64,7 @@ class ConfigurationProvider implements vscode.DebugConfigurationProvider {
       for (const disk of config.disks)
         if (typeof disk === 'object' && disk !== null) absolute(disk as Record<string, unknown>, DISK_PATHS);
     if (typeof config.network === 'object' && config.network !== null) absolute(config.network, NETWORK_PATHS);
+    if (typeof config.sockets === 'object' && config.sockets !== null) absolute(config.sockets, SOCKETS_PATHS);
     // A kernel tree that is open has the sources and, built, the debug information.
     if (base) {
       config.sourceMap ??= { '': base };

@@ -59,7 +59,16 @@ const EMULATOR: Record<string, string[]> = {
   'emulator/network': ['emulator/base'],
   'emulator/vmbus': ['emulator/network', 'emulator/hyperv', 'emulator/memory', 'emulator/base', 'emulator/config.ts'],
   'emulator/boot': ['emulator/memory', 'emulator/base', 'emulator/platform/addresses.ts', 'emulator/config.ts'],
-  'emulator/host': ['emulator/network', 'emulator/base', 'emulator/config.ts', 'node:dgram', 'node:dns', 'node:net'],
+  'emulator/host': [
+    'emulator/network',
+    'emulator/base',
+    'emulator/config.ts',
+    'node:dgram',
+    'node:dns',
+    'node:fs',
+    'node:net',
+    'node:path',
+  ],
 };
 /** Types of the public API may be named below it: index.ts declares what debuggers see, parts fill it. */
 const TYPES_FROM_ABOVE = new Set(['emulator/index.ts', 'emulator/config.ts']);

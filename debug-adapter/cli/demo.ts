@@ -1,5 +1,5 @@
 import { describeStop, describeVmbus } from '../describe.ts';
-import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, openDisks, openNetwork } from './guest.ts';
+import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, openDisks, openNetwork, openSockets } from './guest.ts';
 import { options } from './usage.ts';
 
 export const DEMO_HELP = `Usage: hyperstep demo --kernel FILE [OPTIONS]
@@ -16,8 +16,9 @@ export async function demo(args: string[]): Promise<number> {
   const values = options('demo', args, MACHINE_OPTIONS);
   const disks = await openDisks(values);
   const network = await openNetwork(values);
-  const config = await machineConfig(values, disks, network);
-  const guest = await Guest.create(config, network);
+  const sockets = await openSockets(values);
+  const config = await machineConfig(values, disks, network, sockets);
+  const guest = await Guest.create(config, network, sockets);
   const { machine, kernel } = guest;
   const out = (text: string): void => {
     process.stdout.write(`${text}\n`);
@@ -71,6 +72,7 @@ export async function demo(args: string[]): Promise<number> {
       out(`MIPS           ${guest.mips.toFixed(0)}`);
       out(`state hash     ${machine.stateHash()}   (the same on every run of the same kernel, initramfs and options)`);
       network.close();
+      sockets.close();
       return good ? 0 : 3;
     }
   }

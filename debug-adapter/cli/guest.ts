@@ -16,8 +16,9 @@ import {
 import { unwrapKernel } from '../kernel-file.ts';
 import { DiskFiles } from '../disks.ts';
 import { GuestNetwork } from '../network.ts';
+import { GuestSockets } from '../sockets.ts';
 import { GuestKernel } from '../linux/kernel.ts';
-import type { DiskSetting, NetworkSetting } from '../protocol.ts';
+import type { DiskSetting, NetworkSetting, SocketsSetting } from '../protocol.ts';
 import { displayOf } from '../screen.ts';
 import { copyRequest } from '../services.ts';
 import { UsageError, integer } from './usage.ts';
@@ -34,6 +35,7 @@ export const MACHINE_OPTIONS = {
   load: { type: 'string' },
   disk: { type: 'string', multiple: true },
   network: { type: 'string' },
+  sockets: { type: 'string' },
   'max-memory': { type: 'string' },
   kvp: { type: 'string', multiple: true },
   copy: { type: 'string', multiple: true },
@@ -62,6 +64,10 @@ export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image,
                            characters and HTTP on the gateway (10.0.2.2). user: TCP, UDP and names outside, where an
                            allow= names it (a name, an address, a network; a port, a range or *); the gateway is this
                            computer's localhost. capture: frames as pcapng. allow=, vlan= and name= may be repeated
+  --sockets internal | FOLDER[,guest=PORT]...
+                           Hyper-V sockets (AF_VSOCK). internal: an echo at port 7. FOLDER: the guest connects to port N of
+                           the host (CID 2) by the Unix socket FOLDER/host-N, and FOLDER/guest-PORT, made here, leads to
+                           that port of the guest
   --display WxH            resolution of the synthetic video, which the guest is free to change (default ${DEFAULTS.display.width}x${DEFAULTS.display.height})
   --max-memory MiB         what the guest can have in all, for memory that is added while it runs (default: --memory)
   --kvp KEY=VALUE          an item of the external key-value pool, may be repeated (the guest needs hv_kvp_daemon)
@@ -114,6 +120,19 @@ function networkSetting(text: string): NetworkSetting {
   return setting;
 }
 
+/** internal, or FOLDER[,guest=PORT]... */
+function socketsSetting(text: string): SocketsSetting {
+  if (text === 'internal') return { mode: 'internal' };
+  const [folder, ...words] = text.split(',');
+  if (!folder) throw new UsageError(`--sockets ${text}: expected internal or FOLDER[,guest=PORT]...`);
+  const guestPorts = words.map((word) => {
+    const port = /^guest=(.+)$/.exec(word)?.[1];
+    if (port === undefined) throw new UsageError(`--sockets ${text}: "${word}" is not guest=PORT`);
+    return integer('sockets', port, 0, 0xffff_fffe);
+  });
+  return { mode: 'folder', folder, guestPorts };
+}
+
 /** KEY=VALUE */
 function keyValuePair(text: string): [key: string, value: string] {
   const [, key, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
@@ -138,6 +157,11 @@ export function openNetwork(values: MachineValues): Promise<GuestNetwork> {
   return asUsage(() => new GuestNetwork(values.network === undefined ? undefined : networkSetting(values.network)));
 }
 
+/** The Hyper-V sockets of the command line. Throws `UsageError`. */
+export function openSockets(values: MachineValues): Promise<GuestSockets> {
+  return asUsage(() => new GuestSockets(values.sockets === undefined ? undefined : socketsSetting(values.sockets)));
+}
+
 function readFile(option: string, file: string): Uint8Array {
   try {
     return fs.readFileSync(file);
@@ -156,7 +180,12 @@ function readFile(option: string, file: string): Uint8Array {
 }
 
 /** Reads the files and checks the values. Throws `UsageError`. */
-export async function machineConfig(values: MachineValues, disks: DiskFiles, network: GuestNetwork): Promise<MachineConfig> {
+export async function machineConfig(
+  values: MachineValues,
+  disks: DiskFiles,
+  network: GuestNetwork,
+  sockets: GuestSockets,
+): Promise<MachineConfig> {
   if (!values.kernel) throw new UsageError('--kernel FILE is missing');
   const { boot = DEFAULTS.boot, load } = values;
   if (!isBootKind(boot)) throw new UsageError(`--boot ${boot}: expected ${BOOT_KINDS.join(' or ')}`);
@@ -173,6 +202,7 @@ export async function machineConfig(values: MachineValues, disks: DiskFiles, net
     cpu: values.cpu ?? DEFAULTS.cpu,
     disks: disks.configs,
     ...(network.config ? { network: network.config } : {}),
+    ...(sockets.config ? { sockets: sockets.config } : {}),
     ...(values['max-memory'] === undefined ? {} : { maxMemory: integer('max-memory', values['max-memory'], 64, 3072) }),
     keyValuePairs: Object.fromEntries((values.kvp ?? []).map(keyValuePair)),
     copyFiles: await asUsage(() => (values.copy ?? []).map(copyOf)),
@@ -232,12 +262,18 @@ export class Guest {
   consoleBytes = 0;
   #resume: number | undefined;
   readonly #network: GuestNetwork;
+  readonly #sockets: GuestSockets;
   onConsole: (bytes: Uint8Array) => void = () => {};
 
-  private constructor(machine: Machine, config: MachineConfig, network: GuestNetwork) {
+  private constructor(machine: Machine, config: MachineConfig, network: GuestNetwork, sockets: GuestSockets) {
     this.machine = machine;
     this.#network = network;
-    network.connect(machine, config.startTime, (text) => process.stderr.write(`hyperstep: ${text}\n`));
+    this.#sockets = sockets;
+    const note = (text: string): void => {
+      process.stderr.write(`hyperstep: ${text}\n`);
+    };
+    network.connect(machine, config.startTime, note);
+    sockets.connect(machine, note, () => network.stir());
     machine.engineClock = () => performance.now() / 1000;
     this.kernel = new GuestKernel(machine, config.kernel, config.kernelName);
     machine.subscribe((event) => {
@@ -249,8 +285,8 @@ export class Guest {
     };
   }
 
-  static async create(config: MachineConfig, network: GuestNetwork): Promise<Guest> {
-    return new Guest(await asUsage(() => createMachine(config)), config, network);
+  static async create(config: MachineConfig, network: GuestNetwork, sockets: GuestSockets): Promise<Guest> {
+    return new Guest(await asUsage(() => createMachine(config)), config, network, sockets);
   }
 
   /** Runs until something is worth coming back for. A stop is passed over by calling again. */
@@ -261,7 +297,7 @@ export class Guest {
       if (left <= 0) return { kind: 'limit' };
       const started = process.hrtime.bigint();
       const before = { now: machine.now, instructions: machine.instructions };
-      const outside = this.#network.leadsOutside;
+      const outside = this.#network.leadsOutside || this.#sockets.leadsOutside;
       const isPaced = outside || conditions.isPaced;
       const exit = machine.run({
         instructions: Math.min(SLICE, left),

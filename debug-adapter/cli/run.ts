@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { type Exit, type HypercallInfo, type TraceEvent, hypercallNames } from '../../emulator/index.ts';
 import { describeStop, describeTraceEvent } from '../describe.ts';
-import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks, openNetwork } from './guest.ts';
+import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks, openNetwork, openSockets } from './guest.ts';
 import { png } from '../screen.ts';
 import { openTraceFile } from '../trace-file.ts';
 import { Typist } from './typist.ts';
@@ -123,7 +123,8 @@ export async function runCommand(args: string[]): Promise<number> {
     if (v[option] !== undefined) checkWritable(option, v[option]);
   const disks = await openDisks(v);
   const network = await openNetwork(v);
-  const config = await machineConfig(v, disks, network);
+  const sockets = await openSockets(v);
+  const config = await machineConfig(v, disks, network, sockets);
 
   // The first Ctrl-C ends the run in good order; a second one ends the program.
   let interrupted = false;
@@ -145,7 +146,7 @@ export async function runCommand(args: string[]): Promise<number> {
           () => current().kernel.symbols,
         );
   for (let resets = 0; end === undefined; ) {
-    guest = await Guest.create(config, network);
+    guest = await Guest.create(config, network, sockets);
     const { machine, kernel } = guest;
     guest.onConsole = (bytes) => {
       process.stdout.write(bytes);
@@ -264,6 +265,7 @@ export async function runCommand(args: string[]): Promise<number> {
   for (const line of disks.save((guest as Guest).machine)) say(`hyperstep: ${line}`);
   disks.close();
   network.close();
+  sockets.close();
   if (v.screenshot !== undefined) {
     const screen = (guest as Guest).machine.screen();
     if (screen) fs.writeFileSync(v.screenshot, png(screen));

@@ -6,11 +6,12 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import { BOOT_KINDS, ConfigError, createMachine, DEFAULTS, isBootKind, type MachineConfig } from '../../emulator/index.ts';
 import { DiskFiles } from '../disks.ts';
 import { GuestNetwork } from '../network.ts';
+import { GuestSockets } from '../sockets.ts';
 import { unwrapKernel } from '../kernel-file.ts';
 import { isElf } from '../../emulator/base/elf.ts';
 import { GuestKernel } from '../linux/kernel.ts';
 import { SymbolFiles } from '../linux/symbol-files.ts';
-import type { CopySetting, DiskSetting, LaunchArguments, NetworkSetting } from '../protocol.ts';
+import type { CopySetting, DiskSetting, LaunchArguments, NetworkSetting, SocketsSetting } from '../protocol.ts';
 import { copyRequest } from '../services.ts';
 import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
@@ -79,7 +80,8 @@ function checkArguments(args: LaunchArguments): void {
       );
   }
   checkDisks(args.disks);
-  checkNetwork(args.network);
+  checkRows('network', NETWORK_KEYS, args.network, '{ "mode": "internal" }');
+  checkRows('sockets', SOCKETS_KEYS, args.sockets, '{ "mode": "internal" }');
   const { symbols, sourceMap } = args;
   if (symbols !== undefined && (!Array.isArray(symbols) || symbols.some((s) => typeof s !== 'string')))
     throw new UserError('launch.json: "symbols" must be a list of files and folders');
@@ -159,8 +161,11 @@ function checkCopies(copies: unknown): void {
   }
 }
 
+/** What a setting that is an object may say: what each of its values must be. */
+type Rows<S> = Record<keyof S, { what: string; is: (v: unknown) => boolean }>;
+
 /** What the network of launch.json may say. */
-const NETWORK_KEYS: Record<keyof NetworkSetting, { what: string; is: (v: unknown) => boolean }> = {
+const NETWORK_KEYS: Rows<NetworkSetting> = {
   mode: { what: '"internal" or "user"', is: (v) => v === 'internal' || v === 'user' },
   allow: { what: 'a list of "HOST:PORT"', is: (v) => Array.isArray(v) && v.every((x) => typeof x === 'string') },
   mac: { what: 'text', is: (v) => typeof v === 'string' },
@@ -172,15 +177,22 @@ const NETWORK_KEYS: Record<keyof NetworkSetting, { what: string; is: (v: unknown
   capture: { what: 'a file', is: (v) => typeof v === 'string' && v !== '' },
 };
 
-function checkNetwork(network: unknown): void {
-  if (network === undefined) return;
-  if (typeof network !== 'object' || network === null || !('mode' in network))
-    throw new UserError('launch.json: "network" must be an object such as { "mode": "internal" }');
-  for (const [key, value] of Object.entries(network)) {
-    const row = (NETWORK_KEYS as Record<string, (typeof NETWORK_KEYS)['mode'] | undefined>)[key];
-    if (!row?.is(value))
+/** And its sockets. */
+const SOCKETS_KEYS: Rows<SocketsSetting> = {
+  mode: { what: '"internal" or "folder"', is: (v) => v === 'internal' || v === 'folder' },
+  folder: { what: 'a folder', is: (v) => typeof v === 'string' && v !== '' },
+  guestPorts: { what: 'a list of numbers', is: (v) => Array.isArray(v) && v.every((x) => typeof x === 'number') },
+};
+
+function checkRows<S>(setting: keyof LaunchArguments, rows: Rows<S>, value: unknown, example: string): void {
+  if (value === undefined) return;
+  if (typeof value !== 'object' || value === null || !('mode' in value))
+    throw new UserError(`launch.json: "${setting}" must be an object such as ${example}`);
+  for (const [key, v] of Object.entries(value)) {
+    const row = Object.hasOwn(rows, key) ? rows[key as keyof S] : undefined;
+    if (!row?.is(v))
       throw new UserError(
-        `launch.json: "network": "${key}" ${row ? `must be ${row.what}, not ${JSON.stringify(value)}` : 'is not known'}`,
+        `launch.json: "${setting}": "${key}" ${row ? `must be ${row.what}, not ${JSON.stringify(v)}` : 'is not known'}`,
       );
   }
 }
@@ -221,6 +233,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
   checkArguments(args);
   let disks: DiskFiles | undefined;
   let network: GuestNetwork | undefined;
+  let sockets: GuestSockets | undefined;
   session.startProgress(`Booting ${path.basename(args.kernel)}`, 'reading files');
   try {
     const started = performance.now();
@@ -235,6 +248,8 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     disks = openDisks(args.disks ?? []);
     const link = ofSetting('network', () => new GuestNetwork(args.network));
     network = link;
+    const doors = ofSetting('sockets', () => new GuestSockets(args.sockets));
+    sockets = doors;
     const read = performance.now();
     const config: MachineConfig = {
       memory: args.memory ?? DEFAULTS.memory,
@@ -250,6 +265,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       kernelName,
       disks: disks.configs,
       ...(link.config ? { network: link.config } : {}),
+      ...(doors.config ? { sockets: doors.config } : {}),
       maxMemory: args.maxMemory,
       keyValuePairs: args.keyValuePairs,
       copyFiles: ofSetting('copyFiles', () => (args.copyFiles ?? []).map(copyRequest)),
@@ -264,7 +280,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     const files = await SymbolFiles.of(guest, isElf(kernel) ? args.kernel : undefined, args.symbols);
     const sources = new SourcePaths(args.sourceMap);
     const indexed = performance.now();
-    session.adopt({ machine, kernel: guest, config, args, disks, network: link, files, sources });
+    session.adopt({ machine, kernel: guest, config, args, disks, network: link, sockets: doors, files, sources });
     session.stopOnCrash = args.stopOnCrash ?? true;
     session.hypercallStops.set(
       'launch',
@@ -286,6 +302,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
   } catch (e) {
     disks?.close();
     network?.close();
+    sockets?.close();
     session.endProgress();
     throw e;
   }

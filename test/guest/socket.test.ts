@@ -35,8 +35,8 @@ socat - VSOCK-CONNECT:2:8 </dev/null 2>/tmp/refused; echo "REFUSED: $?"
 socat -u VSOCK-LISTEN:5000 OPEN:/tmp/got,creat & socat VSOCK-LISTEN:5001,fork EXEC:'busybox tr a-z A-Z' & sleep 1
 echo LISTENING
 wait %1; echo "GOT: $(md5sum </tmp/got)"
-sleep 3
-echo "DEVICES: $(ls /sys/bus/vmbus/drivers/hv_sock | grep -c -- -)"
+sleep 7
+echo "DEVICES: $(ls /sys/bus/vmbus/drivers/hv_sock | grep -c -- -facb-11e6-)"
 `;
 
 /** Somebody outside who connects to a port of the guest, writes all the guest takes, ends, and reads to the end. */

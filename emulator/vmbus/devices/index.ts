@@ -26,8 +26,8 @@ export const DEVICES = {
   vss: (channel: DeviceChannel) => new Vss(channel),
   fcopy: (channel: DeviceChannel, environment: DeviceEnvironment) => new Fcopy(channel, environment),
   balloon: (channel: DeviceChannel, environment: DeviceEnvironment) => new Balloon(channel, environment),
-  network: (channel: DeviceChannel, environment: DeviceEnvironment) => new Network(channel, environment),
   socket: (channel: DeviceChannel, environment: DeviceEnvironment) => new Sockets(channel, environment),
+  network: (channel: DeviceChannel, environment: DeviceEnvironment) => new Network(channel, environment),
 };
 
 export type Devices = { [N in keyof typeof DEVICES]: ReturnType<(typeof DEVICES)[N]> };

@@ -27,6 +27,8 @@ export const CONNECTIONS = 64;
 const CHUNK = 4096;
 /** Bytes that may wait on their way to the guest, and to the outside. */
 const WINDOW = 65_536;
+/** The same for the echo: who writes without reading (socat writes 8 KiB and waits) is stuck when it is full. */
+const ECHO_WINDOW = 1 << 20;
 /** A guest with nobody who listens does not open the channel: it is taken back after this long. Real hosts wait 30 s. */
 const ACCEPT_NS = 5_000_000_000;
 /** The first port that a connection from outside seems to come from. */
@@ -164,6 +166,7 @@ export class Sockets implements Device {
       case 'written':
         c.unwritten = Math.max(0, c.unwritten - event.bytes);
         this.#channelOf(c)?.resume();
+        this.#push(c);
         return;
       case 'end':
         c.ended = true;
@@ -187,7 +190,7 @@ export class Sockets implements Device {
   accepts(channel: DeviceChannel): boolean {
     const c = this.#at(channel.index);
     if (!c) return true;
-    return (c.id === 0 ? c.queued : c.unwritten) < WINDOW;
+    return c.id === 0 ? c.queued < ECHO_WINDOW : c.unwritten < WINDOW;
   }
 
   onPacket(packet: Packet, channel: DeviceChannel): void {
@@ -347,7 +350,7 @@ export class Sockets implements Device {
       c.waiting.shift();
       c.at = 0;
     }
-    if (c.queued < before && c.id === 0 && before >= WINDOW) channel.resume();
+    if (c.queued < before && c.id === 0 && before >= ECHO_WINDOW) channel.resume();
     this.#giveCredit(c);
     if (c.ended && !c.finSent && c.queued === 0) c.finSent = this.#put(channel, NO_RANGES);
     if (c.finSent && c.finReceived && c.unwritten === 0) this.#drop(c);

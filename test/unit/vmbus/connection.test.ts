@@ -25,13 +25,17 @@ test('versions we speak are accepted, each with its connection; any other is ans
 });
 
 test('message sizes are those that guests insist on', () => {
-  const { InitiateContact, InitiateContact2, VersionResponse, VersionResponse2, ...others } = MESSAGES;
-  const grown = [InitiateContact, InitiateContact2, VersionResponse, VersionResponse2].map((m) => [m.type, m.layout.size]);
+  const { InitiateContact, InitiateContact2, VersionResponse, VersionResponse2, TlConnectRequest2, ...others } = MESSAGES;
+  const grown = [InitiateContact, InitiateContact2, VersionResponse, VersionResponse2, TlConnectRequest2].map((m) => [
+    m.type,
+    m.layout.size,
+  ]);
   assert.deepEqual(grown, [
     [14, 40],
     [14, 56],
     [15, 16],
     [15, 20],
+    [21, 56],
   ]);
   const sizes = Object.fromEntries(Object.values(others).map((m) => [m.type, m.layout.size]));
   assert.deepEqual(sizes, {

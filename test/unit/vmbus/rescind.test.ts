@@ -153,7 +153,8 @@ test('relids up to 2047: offered, opened, signalled both ways by their own flag 
     const relids = [...d.offers.values()].map((o) => o.relid);
     assert.deepEqual(
       relids,
-      Array.from({ length: COUNT }, (_, n) => first + n),
+      // Those of sockets are offered when somebody connects.
+      Object.keys(DEVICES).flatMap((name, n) => (name === 'socket' ? [] : [first + n])),
     );
     assert.deepEqual(
       [...d.offers.values()].map((o) => o.connectionId),

@@ -176,6 +176,10 @@ test('a connection to the outside: asked, connected, bytes both ways with credit
   assert.equal(d.inbox.length, 0, 'not over before everything is written');
   socket.event({ kind: 'written', id: 1, bytes: 3 });
   socket.event({ kind: 'written', id: 1, bytes: 4 });
+  d.pump();
+  assert.deepEqual(d.takeAsked(), [{ kind: 'abort', id: 1 }]);
+  d.letGo(c);
+  assert.deepEqual(d.connections(), []);
 });
 
 test('who connects from outside gets a channel when the guest listens, and is told when it does not', () => {
@@ -296,7 +300,7 @@ test('a restored machine has its outside connections broken off', () => {
   const c = d.openOffered();
   const saved = capture(d.vmbus.state);
   d.vmbus.socket.event({ kind: 'data', id: 1, data: bytes('x') });
-  assign(d.vmbus.state, saved);
+  assign(d.vmbus.state as unknown as Record<string, unknown>, saved as Record<string, unknown>);
   d.vmbus.socket.event({ kind: 'restarted' });
   d.pump();
   assert.equal(d.next(2).getUint32(8, true), c.relid);
