@@ -372,6 +372,37 @@ class Rows {
 
 let room = new Rows(1 << 14);
 
+/** Where the number ended that one of the two functions below has read. */
+let afterLong = 0;
+
+/** LEB128 numbers of any length: the loop below does those of one byte itself, and shares no variable with a closure. */
+function longUnsigned(bytes: Uint8Array, at: number, where: string, base: number): number {
+  let value = 0;
+  for (let scale = 1; scale < 2 ** 70; scale *= 128) {
+    const byte = bytes[at++];
+    value += (byte & 0x7f) * scale;
+    if (byte < 0x80) {
+      afterLong = at;
+      return value;
+    }
+  }
+  throw wrong(where, base + at, 'a line program that is cut off or has a number that is too large');
+}
+
+function longSigned(bytes: Uint8Array, at: number, where: string, base: number): number {
+  let value = 0;
+  for (let scale = 1; scale < 2 ** 70; ) {
+    const byte = bytes[at++];
+    value += (byte & 0x7f) * scale;
+    scale *= 128;
+    if (byte < 0x80) {
+      afterLong = at;
+      return byte & 0x40 ? value - scale : value;
+    }
+  }
+  throw wrong(where, base + at, 'a line program that is cut off or has a number that is too large');
+}
+
 /**
  * Runs the program of `names.header`, which is in `bytes` (first byte at `base` of .debug_line). Sequences that start where `alive`
  * says that nothing is were discarded by the linker and are left out. Without `keep` the table is good until the next program runs.
@@ -410,29 +441,8 @@ export function runLineProgram(
   let statement = firstStatement;
   let once = 0;
   let discriminator = 0;
+  let operand = 0;
 
-  const uleb = (): number => {
-    let byte = bytes[at++];
-    if (byte < 0x80) return byte;
-    let value = byte & 0x7f;
-    for (let scale = 128; scale < 2 ** 70; scale *= 128) {
-      byte = bytes[at++];
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) return value;
-    }
-    throw wrong(where, base + at, 'a line program that is cut off or has a number that is too large');
-  };
-  const sleb = (): number => {
-    let value = 0;
-    let scale = 1;
-    for (;;) {
-      const byte = bytes[at++];
-      value += (byte & 0x7f) * scale;
-      scale *= 128;
-      if (byte < 0x80) return byte & 0x40 ? value - scale : value;
-      if (!(scale < 2 ** 70)) throw wrong(where, base + at, 'a line program that is cut off or has a number that is too large');
-    }
-  };
   let { places, lines, files, columns, flags, discriminators } = room;
   let { capacity } = room;
 
@@ -449,7 +459,11 @@ export function runLineProgram(
     } else {
       switch (opcode) {
         case 0: {
-          const length = uleb();
+          let length = bytes[at++];
+          if (!(length < 0x80)) {
+            length = longUnsigned(bytes, at - 1, where, base);
+            at = afterLong;
+          }
           const next = at + length;
           if (!(length > 0 && next <= end)) throw wrong(where, base + at, `an extended opcode of ${length} bytes`);
           switch (bytes[at++]) {
@@ -469,7 +483,8 @@ export function runLineProgram(
               break;
             }
             case 4: // DW_LNE_set_discriminator
-              discriminator = uleb();
+              discriminator = bytes[at];
+              if (!(discriminator < 0x80)) discriminator = longUnsigned(bytes, at, where, base);
               break;
           }
           at = next;
@@ -479,16 +494,34 @@ export function runLineProgram(
         case 1: // DW_LNS_copy
           break;
         case 2: // DW_LNS_advance_pc
-          place += uleb() * minInstruction;
+          operand = bytes[at++];
+          if (!(operand < 0x80)) {
+            operand = longUnsigned(bytes, at - 1, where, base);
+            at = afterLong;
+          }
+          place += operand * minInstruction;
           continue;
         case 3: // DW_LNS_advance_line
-          line += sleb();
+          operand = bytes[at++];
+          if (operand < 0x80) line += operand & 0x40 ? operand - 0x80 : operand;
+          else {
+            line += longSigned(bytes, at - 1, where, base);
+            at = afterLong;
+          }
           continue;
         case 4: // DW_LNS_set_file
-          file = uleb();
+          file = bytes[at++];
+          if (!(file < 0x80)) {
+            file = longUnsigned(bytes, at - 1, where, base);
+            at = afterLong;
+          }
           continue;
         case 5: // DW_LNS_set_column
-          column = uleb();
+          column = bytes[at++];
+          if (!(column < 0x80)) {
+            column = longUnsigned(bytes, at - 1, where, base);
+            at = afterLong;
+          }
           continue;
         case 6: // DW_LNS_negate_stmt
           statement ^= 1;
@@ -509,10 +542,14 @@ export function runLineProgram(
           once |= epilogueBegin;
           continue;
         case 12: // DW_LNS_set_isa
-          uleb();
+          longUnsigned(bytes, at, where, base);
+          at = afterLong;
           continue;
         default:
-          for (let i = operands[opcode]; i > 0; i--) uleb();
+          for (let i = operands[opcode]; i > 0; i--) {
+            longUnsigned(bytes, at, where, base);
+            at = afterLong;
+          }
           continue;
       }
     }
