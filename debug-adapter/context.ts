@@ -74,27 +74,31 @@ export interface FrameChoice {
   frame?: Frame;
   /** Which of the functions inlined there: 0 the innermost. */
   depth?: number;
-  /** The frames that it was called from. */
-  callers?: readonly Frame[];
+  /** The frames that it was called from: only asked for what was passed to it. */
+  callers?: () => readonly Frame[];
   /** Its variables are known by name; false where other names come first. */
   variables?: boolean;
 }
 
 /** The frames of a VP's stack that are below `frame`. */
-export function callersOf(kernel: GuestKernel, vp: number, frame: Frame | undefined): Frame[] {
-  if (!kernel.image || kernel.machine.vpState(vp) === 'off') return [];
-  const all = stackOf(kernel, vp);
-  const at = frame ? all.findIndex((f) => f.pc === frame.pc && f.fp === frame.fp && f.kind === frame.kind) : 0;
-  return at < 0 ? [] : all.slice(at + 1);
+export function callersOf(kernel: GuestKernel, vp: number, frame: Frame | undefined): () => readonly Frame[] {
+  let callers: readonly Frame[] | undefined;
+  return () => {
+    if (!callers) {
+      const all = kernel.machine.vpState(vp) === 'off' ? [] : stackOf(kernel, vp);
+      const at = frame ? all.findIndex((f) => f.pc === frame.pc && f.fp === frame.fp && f.kind === frame.kind) : 0;
+      callers = at < 0 ? [] : all.slice(at + 1);
+    }
+    return callers;
+  };
 }
 
 /** What the variables of a frame are found with. */
 export function frameState(kernel: GuestKernel, vp: number, choice: FrameChoice = {}): FrameState {
   const { machine } = kernel;
-  const { frame, callers = [] } = choice;
+  const { frame } = choice;
   const outer = frame && frame.kind !== 'top' ? frame : undefined;
   const pc = frame?.pc ?? machine.readRegister(vp, 'pc') ?? 0n;
-  const [next, ...rest] = callers;
   return {
     pc: frame?.kind === 'call' ? pc - 1n : pc,
     inlineDepth: choice.depth ?? 0,
@@ -116,7 +120,10 @@ export function frameState(kernel: GuestKernel, vp: number, choice: FrameChoice 
       read: (address, size) => machine.readVirtual(vp, address, size),
       write: (address, data) => machine.writeVirtual(vp, address, data),
     },
-    caller: next && frameState(kernel, vp, { frame: next, callers: rest }),
+    get caller() {
+      const [next, ...rest] = choice.callers?.() ?? [];
+      return next && frameState(kernel, vp, { frame: next, callers: () => rest });
+    },
     perCpuOffset: perCpuOffset(kernel, vp),
   };
 }
