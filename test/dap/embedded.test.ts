@@ -147,7 +147,9 @@ test('instruction breakpoints by address; pause and continue; the Debug Console 
   });
   await dc.request('continue', { threadId: 1 });
   await dc.stopped();
-  await evaluate('help');
+  // Not in the transcript: every new command is in it.
+  const help = await dc.request<{ result: string }>('evaluate', { expression: 'help', context: 'repl' }, true);
+  for (const command of ['bt', 'hypercalls', 'vmbus', 'vpregs', 'shutdown']) assert.match(help.result, new RegExp(`^${command} `, 'm'));
   await evaluate('bt');
   await evaluate('hypercalls');
   await evaluate('vmbus');
