@@ -107,6 +107,8 @@ class Pass {
   #where = '';
   #strings: Uint8Array | undefined;
   #stringBase = 0;
+  /** Its language has functions in types and namespaces, and names for the linker. */
+  #nesting = false;
 
   constructor(file: DwarfFile) {
     this.#file = file;
@@ -251,7 +253,10 @@ class Pass {
         if (depth === 0) return;
         continue;
       }
-      if (depth === 0) members = NESTING_LANGUAGES.has(this.#constant(code, values, DW_AT.language));
+      if (depth === 0) {
+        members = NESTING_LANGUAGES.has(this.#constant(code, values, DW_AT.language));
+        this.#nesting = members;
+      }
       if (action === SCOPE || (action === TYPE && members)) depth++;
       else if (siblings[code] >= 0) {
         const p = values + siblings[code];
@@ -556,10 +561,12 @@ class Pass {
     if (!alive) return;
     const name = nameForms[code] !== 0 ? this.#name(code, values) : this.#originName(code, start, values);
     if (name >= 0) this.#entry(name, KIND.function, start);
-    if (linkage >= 0) {
-      const other = this.#nameAt(linkageForm, linkage);
-      if (other >= 0 && other !== name) this.#entry(other, KIND.function, start);
+    let other = linkage >= 0 ? this.#nameAt(linkageForm, linkage) : -1;
+    if (linkage < 0 && this.#nesting && this.#table.flags[code] & HAS.origin) {
+      const text = new Die(this.#unit, start).linkageName;
+      if (text) other = this.#intern(new Uint8Array(Buffer.from(text, 'utf8')), 0, Buffer.byteLength(text));
     }
+    if (other >= 0 && other !== name) this.#entry(other, KIND.function, start);
   }
 
   #code(from: number, to: number, start: number): void {

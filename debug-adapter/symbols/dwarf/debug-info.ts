@@ -608,8 +608,8 @@ export class DebugInfo {
   }
 
   /**
-   * Where arguments can be seen. Optimizing gcc describes variables from the first instruction on; clang marks the end of the
-   * prologue; otherwise it is the second line of the function.
+   * Where arguments can be seen. gcc with location lists describes variables from the first instruction on; clang marks the end of
+   * the prologue; otherwise it is the second line of the function.
    */
   #body(die: Die, range: { from: number; to: number }): number {
     const { unit } = die;
@@ -619,7 +619,7 @@ export class DebugInfo {
     if (row < 0) return range.from;
     for (let i = row; i < table.places.length && table.places[i] < range.to; i++)
       if (table.flags[i] & ROW.prologueEnd) return Math.max(table.places[i], range.from);
-    if (/^GNU .* -O(?!0)/.test(unit.producer)) return range.from;
+    if (unit.producer.startsWith('GNU ') && unit.hasLocationLists) return range.from;
     const line = table.lines[row];
     for (row++; row < table.places.length && table.places[row] < range.to; row++)
       if (

@@ -11,7 +11,7 @@
 import crypto from 'node:crypto';
 
 /** Changes with every change of what the tables hold or mean. */
-const FORMAT = 2;
+const FORMAT = 3;
 const MAGIC = 'HYPERSTEP-DWARF\n';
 const DIGEST = 32;
 /** Magic, format, number of tables, size, digest. */

@@ -1,6 +1,6 @@
 /** Units of .debug_info and .debug_types: their headers (DWARF 5 §7.5.1) and what DIEs in them need to be read. */
 import type { AbbreviationTable, Encoding } from './abbreviations.ts';
-import { DW_AT, DW_FORM, DW_UT, formName } from './constants.ts';
+import { DW_AT, DW_FORM, DW_TAG, DW_UT, formName } from './constants.ts';
 import { Die } from './die.ts';
 import type { DwarfFile, SectionName } from './file.ts';
 import { type DwarfError, Reader, wrong } from './reader.ts';
@@ -205,6 +205,18 @@ export class Unit implements Encoding {
 
   get producer(): string {
     return this.root.string(DW_AT.producer) ?? '';
+  }
+
+  /** Are there arguments or variables that are in different places at different times? */
+  get hasLocationLists(): boolean {
+    const t = this.abbreviations;
+    for (let code = 1; code < t.limit; code++) {
+      if (!t.flags[code] || (t.tags[code] !== DW_TAG.variable && t.tags[code] !== DW_TAG.formal_parameter)) continue;
+      for (let i = t.starts[code]; i < t.ends[code]; i++)
+        if (t.attributes[i] === DW_AT.location && (t.forms[i] === DW_FORM.sec_offset || t.forms[i] === DW_FORM.loclistx))
+          return true;
+    }
+    return false;
   }
 
   /** Split DWARF before it was in the standard: GNU forms and lists. */
