@@ -149,7 +149,8 @@ test('instruction breakpoints by address; pause and continue; the Debug Console 
   await dc.stopped();
   // Not in the transcript: every new command is in it.
   const help = await dc.request<{ result: string }>('evaluate', { expression: 'help', context: 'repl' }, true);
-  for (const command of ['bt', 'hypercalls', 'vmbus', 'vpregs', 'shutdown']) assert.match(help.result, new RegExp(`^${command} `, 'm'));
+  for (const command of ['bt', 'hypercalls', 'vmbus', 'vpregs', 'shutdown'])
+    assert.match(help.result, new RegExp(`^${command} `, 'm'));
   await evaluate('bt');
   await evaluate('hypercalls');
   await evaluate('vmbus');

@@ -308,7 +308,7 @@ export class DebugInfo {
   /** The line table row in force at `address`. */
   lineAt(address: bigint): LineAt | undefined {
     const place = this.elf.place(address);
-    const row = this.#rowAt(place);
+    const row = this.#rowAt(place, true);
     if (!row) return undefined;
     const { path, line, column, discriminator, flags, from, to } = row;
     return {
@@ -320,14 +320,15 @@ export class DebugInfo {
     };
   }
 
-  #rowAt(place: number): LineRow | undefined {
+  #rowAt(place: number, statement = false): LineRow | undefined {
     const unit = this.#unitAt(place);
-    if (unit) return this.file.lineRow(unit, place);
+    if (unit) return this.file.lineRow(unit, place, statement);
     // Padding between functions, such as the NOPs that are patched for tracing, is of no unit but in a line table.
     const { rangeFrom, rangeUnit } = this.#lines;
     const next = after(rangeFrom, place);
     for (const i of [next - 1, next]) {
-      const found = i >= 0 && i < rangeUnit.length ? this.file.lineRow(this.file.unit(rangeUnit[i]), place) : undefined;
+      const found =
+        i >= 0 && i < rangeUnit.length ? this.file.lineRow(this.file.unit(rangeUnit[i]), place, statement) : undefined;
       if (found) return found;
     }
     return undefined;

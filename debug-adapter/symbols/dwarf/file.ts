@@ -322,9 +322,9 @@ export class DwarfFile {
    * The row of a unit's line table in force at `place`. A table that is asked for the first time is not kept: looking up a list
    * of addresses all over a kernel should not make and throw away the rows of all of it.
    */
-  lineRow(unit: Unit, place: number): LineRow | undefined {
+  lineRow(unit: Unit, place: number, statement = false): LineRow | undefined {
     const of = unit.skeleton ?? unit;
-    if (of.file !== this) return of.file.lineRow(of, place);
+    if (of.file !== this) return of.file.lineRow(of, place, statement);
     const offset = of.lines;
     if (offset < 0) return undefined;
     const again = this.#lineTables.has(offset) || this.#asked.has(offset);
@@ -332,7 +332,7 @@ export class DwarfFile {
     this.#asked.add(offset);
     const table = again ? this.lineTable(of) : this.#runProgram(of, false);
     const row = table?.rowAt(place) ?? -1;
-    return row < 0 ? undefined : table?.row(row);
+    return row < 0 ? undefined : table?.row(statement ? table.statementAt(row) : row);
   }
 
   /** The files of a unit's line table, undefined when it has none. */

@@ -333,6 +333,13 @@ export class LineTable {
     };
   }
 
+  /** Of several rows for one place the last counts; for stepping, one that begins a statement before one that does not. */
+  statementAt(row: number): number {
+    let at = row;
+    while (at > 0 && !(this.flags[at] & ROW.statement) && this.places[at - 1] === this.places[row]) at--;
+    return this.flags[at] & ROW.statement ? at : row;
+  }
+
   /** The place of the first row after `row` that is further on; the end of what `row` says. */
   endOf(row: number): number {
     const { places } = this;
