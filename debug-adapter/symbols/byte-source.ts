@@ -61,9 +61,9 @@ export class MemorySource implements ByteSource {
 }
 
 const BLOCK = 64 << 10;
-const BLOCKS = 256;
+const BLOCKS = 128;
 
-/** A file, read block by block; the blocks used last stay in memory (16 MiB at most). */
+/** A file, read block by block; the blocks used last stay in memory (8 MiB at most). */
 export class FileSource implements ByteSource {
   readonly name: string;
   readonly size: number;

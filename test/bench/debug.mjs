@@ -26,7 +26,8 @@ process.on('exit', () => fs.rmSync(work, { recursive: true, force: true }));
 // What a session does with symbols, alone in a process: open, wait for lines, bind a breakpoint, wait for names, look at a type.
 fs.writeFileSync(
   path.join(work, 'index.ts'),
-  `import { KIND, openDebugInfo } from '${ROOT}/debug-adapter/symbols/dwarf/debug-info.ts';
+  `import '${ROOT}/debug-adapter/v8-settings.ts';
+import { KIND, openDebugInfo } from '${ROOT}/debug-adapter/symbols/dwarf/debug-info.ts';
 const cpu = (since: NodeJS.CpuUsage) => { const c = process.cpuUsage(since); return (c.user + c.system) / 1000; };
 const start = process.cpuUsage();
 const t0 = performance.now();

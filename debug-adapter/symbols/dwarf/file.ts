@@ -41,9 +41,9 @@ export type SectionName =
   | 'tu_index';
 
 /** Unit bytes kept, at most (one unit may be larger). */
-const UNIT_CACHE = 24 << 20;
+const UNIT_CACHE = 16 << 20;
 const TABLE_CACHE = 8 << 20;
-const LINE_CACHE = 32 << 20;
+const LINE_CACHE = 16 << 20;
 /** Line tables whose files are kept, and of which it is known that they were asked for. */
 const MAX_ASKED = 1 << 13;
 const MAX_UNITS = 1 << 22;
