@@ -133,7 +133,12 @@ export class DiskFiles {
     let name = plain;
     for (let n = 2; taken.includes(name); n++) name = `${plain} (${n})`;
     const dvd = setting.dvd ?? /\.iso$/i.test(plain);
-    return { setting, base, before, config: { name, disk, dvd, readOnly: setting.readOnly ?? false } };
+    return {
+      setting,
+      base,
+      before,
+      config: { name, disk, dvd, bus: setting.bus ?? 'scsi', readOnly: setting.readOnly ?? false },
+    };
   }
 
   /** Opens an image. The parent of a differencing one is `below` if given, else where the image says. */

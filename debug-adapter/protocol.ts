@@ -51,6 +51,8 @@ export interface LaunchArguments {
 /** A disk image: raw, VHD or VHDX. */
 export interface DiskSetting {
   path: string;
+  /** `nvme`: an NVMe disk on a virtual PCI bus. Default: `scsi`. */
+  bus?: 'scsi' | 'nvme';
   readOnly?: boolean;
   /** A DVD drive with this disc. Default: files called .iso are. */
   dvd?: boolean;

@@ -10,11 +10,13 @@ export const BOOT_KINDS = ['hyperv', 'device-tree'] as const;
 export type BootKind = (typeof BOOT_KINDS)[number];
 export const isBootKind = (s: string): s is BootKind => BOOT_KINDS.some((k) => k === s);
 
-/** A disk or DVD on the synthetic SCSI controller. */
+/** A disk or DVD on the synthetic SCSI controller, or an NVMe disk. */
 export interface DiskConfig {
   /** Names it towards the user and in snapshots; no two are called the same. */
   name: string;
   disk: Disk;
+  /** `nvme`: a namespace of an NVMe controller on a virtual PCI bus. Left out: `scsi`. */
+  bus?: 'scsi' | 'nvme';
   /** The guest is told that it cannot write. */
   readOnly?: boolean;
   /** A DVD drive with the image as its disc. */
@@ -112,7 +114,7 @@ export interface MachineConfig {
   kernelName: string;
   initrd?: Uint8Array;
   initrdName?: string;
-  /** Disks, LUN 0 first. What the guest writes stays in the machine; none: no SCSI controller is offered. */
+  /** Disks, LUN 0 first. What the guest writes stays in the machine; none: no controller is offered. */
   disks?: readonly DiskConfig[];
   /** None: no network card is offered. */
   network?: NetworkConfig;

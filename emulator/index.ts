@@ -250,7 +250,7 @@ export interface Machine {
   offerDevice(name: string): boolean;
   /** Puts a disk at the first free LUN, also of a running guest. Throws `ConfigError`. One that was there before keeps what was written. */
   attachDisk(disk: DiskConfig): number;
-  /** Takes a disk away. False: there is none of that name. */
+  /** Takes a disk away; an NVMe disk goes with its controller, when the guest has let go of that. False: there is none of that name. */
   detachDisk(name: string): boolean;
   /** The next commands of a disk end in this error. False: there is no such disk. */
   failDisk(name: string, error: DiskError, options?: DiskErrorOptions): boolean;

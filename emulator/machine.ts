@@ -232,10 +232,12 @@ class HyperVMachine implements Machine {
       copyFiles: config.copyFiles,
       display,
       mmio: [MMIO_LOW, MMIO_HIGH],
+      raiseSpi: (intid) => gic.pulseSpi(intid),
       version: config.vmbusVersion,
       monitorPages: config.monitorPages,
       firstRelid: config.firstRelid,
     });
+    for (const r of this.#vmbus.pci.regions) bus.map(r);
     const efi = new EfiRuntime(() => config.startTime + clock.now / 1e6);
     const uid: SmcccRow = {
       id: VENDOR_HYP_UID,
@@ -643,10 +645,11 @@ class HyperVMachine implements Machine {
     return this.#vmbus.offer(name);
   }
   attachDisk(disk: DiskConfig): number {
+    if (disk.bus === 'nvme') throw new ConfigError(`disk "${disk.name}": NVMe disks are there from the start`);
     return this.#vmbus.scsi.attach(disk);
   }
   detachDisk(name: string): boolean {
-    return this.#vmbus.scsi.detach(name);
+    return this.#vmbus.pci.has(name) ? this.#vmbus.pci.eject() : this.#vmbus.scsi.detach(name);
   }
   failDisk(name: string, error: DiskError, options?: DiskErrorOptions): boolean {
     return this.#vmbus.scsi.inject(name, error, options);
@@ -675,7 +678,7 @@ class HyperVMachine implements Machine {
     this.#outside({ socket: event }, true);
   }
   diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]> {
-    return this.#vmbus.scsi.written(name);
+    return this.#vmbus.pci.has(name) ? this.#vmbus.pci.written(name) : this.#vmbus.scsi.written(name);
   }
   inspect(): Inspect {
     return capture(this.#state) as Inspect;

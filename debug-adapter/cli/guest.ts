@@ -55,10 +55,11 @@ export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image,
                            device tree of the whole machine, for bare-metal programs (default ${DEFAULTS.boot})
   --load ADDRESS           with --boot device-tree: physical address of the program (default: an ELF file where it says, an
                            Image at 2 MiB + its text offset, a flat binary at 0x80000)
-  --disk FILE[,ro][,dvd][,write=FILE]
+  --disk FILE[,ro][,dvd][,nvme][,write=FILE]
                            a disk on the SCSI controller, may be repeated: a raw, VHD or VHDX image. What the guest writes
                            is gone at the end unless write= names a differencing .vhdx, or the image itself (raw, fixed
-                           VHD). ro: the guest cannot write. dvd: a DVD drive (default for .iso)
+                           VHD). ro: the guest cannot write. dvd: a DVD drive (default for .iso). nvme: an NVMe disk on a
+                           virtual PCI bus instead
   --network MODE[,allow=[tcp:|udp:]HOST:PORT][,capture=FILE][,mac=ADDRESS][,vlan=N][,name=NAME=ADDRESS]
                            a network card with DHCP and DNS. internal: nothing outside this machine, but echo, discard,
                            characters and HTTP on the gateway (10.0.2.2). user: TCP, UDP and names outside, where an
@@ -85,17 +86,17 @@ type MachineValues = {
 };
 
 /** What may stand behind a disk's file name. */
-const DISK_WORDS: Record<string, Partial<DiskSetting>> = { ro: { readOnly: true }, dvd: { dvd: true } };
+const DISK_WORDS: Record<string, Partial<DiskSetting>> = { ro: { readOnly: true }, dvd: { dvd: true }, nvme: { bus: 'nvme' } };
 
-/** FILE[,ro][,dvd][,write=FILE] */
+/** FILE[,ro][,dvd][,nvme][,write=FILE] */
 function diskSetting(text: string): DiskSetting {
   const [file, ...words] = text.split(',');
-  if (!file) throw new UsageError(`--disk ${text}: expected FILE[,ro][,dvd][,write=FILE]`);
+  if (!file) throw new UsageError(`--disk ${text}: expected FILE[,ro][,dvd][,nvme][,write=FILE]`);
   const setting: DiskSetting = { path: file };
   for (const word of words) {
     const writeTo = /^write=(.+)$/.exec(word)?.[1];
     if (writeTo === undefined && !(word in DISK_WORDS))
-      throw new UsageError(`--disk ${text}: "${word}" is none of ro, dvd, write=FILE`);
+      throw new UsageError(`--disk ${text}: "${word}" is none of ro, dvd, nvme, write=FILE`);
     Object.assign(setting, writeTo === undefined ? DISK_WORDS[word] : { writeTo });
   }
   return setting;

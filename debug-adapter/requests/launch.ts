@@ -109,6 +109,7 @@ function checkArguments(args: LaunchArguments): void {
 /** What a disk of launch.json may say. */
 const DISK_KEYS: Record<keyof DiskSetting, 'string' | 'boolean'> = {
   path: 'string',
+  bus: 'string',
   readOnly: 'boolean',
   dvd: 'boolean',
   writeTo: 'string',
@@ -125,6 +126,8 @@ function checkDisks(disks: unknown): void {
       if (type === undefined || typeof value !== type)
         throw new UserError(`launch.json: "disks": "${key}" ${type === undefined ? 'is not known' : `must be a ${type}`}`);
     }
+    if ('bus' in disk && disk.bus !== 'scsi' && disk.bus !== 'nvme')
+      throw new UserError(`launch.json: "disks": "bus" must be "scsi" or "nvme", not ${JSON.stringify(disk.bus)}`);
   }
 }
 

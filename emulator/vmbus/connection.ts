@@ -422,7 +422,7 @@ const describe = (ready: boolean, fits: boolean): string =>
 export interface VmbusOptions {
   /** Wall-clock time at power-on, ms since 1970. */
   startTime: number;
-  /** On the SCSI controller, from LUN 0 on. */
+  /** On the SCSI controller, from LUN 0 on, and on the NVMe controller, from namespace 1 on. */
   disks?: readonly DiskConfig[];
   /** Left out: there is no network card. */
   network?: NetworkConfig;
@@ -440,6 +440,8 @@ export interface VmbusOptions {
   display?: DisplayConfig;
   /** MMIO space for devices. Left out: none. */
   mmio?: readonly MmioWindow[];
+  /** Makes an SPI pending, for the messages of PCI functions. */
+  raiseSpi?: (intid: number) => void;
   /** Newest version to speak, `5.2`. Left out: the newest there is. */
   version?: string;
   /** Devices that ask for it are signalled through monitor pages. */
@@ -482,6 +484,7 @@ export class Vmbus {
       startTime: options.startTime,
       display: options.display ?? DEFAULTS.display,
       mmio: options.mmio ?? [],
+      raiseSpi: (intid) => options.raiseSpi?.(intid),
       ask: (request) => options.ask?.(request),
       sockets: options.sockets,
       askSockets: (request) => options.askSockets?.(request),
@@ -537,7 +540,7 @@ export class Vmbus {
       return STATUS.SUCCESS;
     });
     partition.onOsStart(() => this.#connection.reset());
-    for (const disk of options.disks ?? []) this.#devices.scsi.attach(disk);
+    for (const disk of options.disks ?? []) (disk.bus === 'nvme' ? this.#devices.pci : this.#devices.scsi).attach(disk);
     if (options.network) this.#devices.network.attach(options.network);
     const { kvp, fcopy } = this.#devices;
     for (const [key, value] of Object.entries(options.keyValuePairs ?? {})) kvp.set('external', key, value);
@@ -585,6 +588,11 @@ export class Vmbus {
   /** The SCSI controller, for whoever attaches disks to it. */
   get scsi(): Devices['scsi'] {
     return this.#devices.scsi;
+  }
+
+  /** The PCI bus with the NVMe controller. */
+  get pci(): Devices['pci'] {
+    return this.#devices.pci;
   }
 
   /** The network card. */

@@ -88,6 +88,8 @@ export interface DeviceEnvironment {
   readonly display: DisplayConfig;
   /** MMIO space that the guest may give to devices. */
   readonly mmio: readonly MmioWindow[];
+  /** An SPI becomes pending once (edge). */
+  raiseSpi(intid: number): void;
   /** Asks for something on the network outside the machine. */
   ask(request: NetworkRequest): void;
   /** Who answers the guest's Hyper-V sockets. undefined: nobody, there are none. */

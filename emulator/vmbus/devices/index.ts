@@ -1,4 +1,4 @@
-/** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller only with disks, the network card only where one is configured; Hyper-V sockets have a channel for each connection. */
+/** The VMBus devices of every machine, in the order they are offered: relids 1, 2, ... The SCSI controller and the PCI bus only with disks on them, the network card only where one is configured; Hyper-V sockets have a channel for each connection. */
 import { Balloon } from './balloon.ts';
 import { Fcopy } from './fcopy.ts';
 import { Heartbeat } from './heartbeat.ts';
@@ -6,6 +6,7 @@ import { Keyboard } from './keyboard.ts';
 import { Kvp } from './kvp.ts';
 import { Mouse } from './mouse.ts';
 import { Network } from './network.ts';
+import { Pci } from './pci.ts';
 import { Scsi } from './scsi.ts';
 import { Shutdown } from './shutdown.ts';
 import { Sockets } from './socket.ts';
@@ -27,6 +28,7 @@ export const DEVICES = {
   fcopy: (channel: DeviceChannel, environment: DeviceEnvironment) => new Fcopy(channel, environment),
   balloon: (channel: DeviceChannel, environment: DeviceEnvironment) => new Balloon(channel, environment),
   socket: (channel: DeviceChannel, environment: DeviceEnvironment) => new Sockets(channel, environment),
+  pci: (channel: DeviceChannel, environment: DeviceEnvironment) => new Pci(channel, environment),
   network: (channel: DeviceChannel, environment: DeviceEnvironment) => new Network(channel, environment),
 };
 

@@ -67,17 +67,17 @@ test('disks have the names of their files, and are DVDs when they are ISO images
 
 test('--disk takes a file and words behind it', async () => {
   const file = saved('d.img', new Uint8Array(4096));
-  const disks = await openDisks({ disk: [`${file},ro`, `${file},dvd`, file] });
+  const disks = await openDisks({ disk: [`${file},ro`, `${file},dvd`, `${file},nvme`] });
   assert.deepEqual(
-    disks.configs.map((c) => [c.name, c.readOnly, c.dvd]),
+    disks.configs.map((c) => [c.name, c.bus, c.readOnly, c.dvd]),
     [
-      ['d.img', true, false],
-      ['d.img (2)', false, true],
-      ['d.img (3)', false, false],
+      ['d.img', 'scsi', true, false],
+      ['d.img (2)', 'scsi', false, true],
+      ['d.img (3)', 'nvme', false, false],
     ],
   );
   disks.close();
-  await assert.rejects(openDisks({ disk: [`${file},rw`] }), /--disk .*d\.img,rw: "rw" is none of ro, dvd, write=FILE/);
+  await assert.rejects(openDisks({ disk: [`${file},rw`] }), /--disk .*d\.img,rw: "rw" is none of ro, dvd, nvme, write=FILE/);
   await assert.rejects(openDisks({ disk: [',ro'] }), /--disk ,ro: expected FILE/);
   await assert.rejects(openDisks({ disk: [at('none.img')] }), /none\.img: no such file/);
 });

@@ -148,7 +148,12 @@ test('rescinds and offers between any messages: never two offers of one relid, a
 
 test('relids up to 2047: offered, opened, signalled both ways by their own flag and connection', () => {
   for (const first of [1, 60, 1000, 2048 - COUNT]) {
-    const d = new FakeDriver({ firstRelid: first, vps: 1, disks: [emptyDisk()], network: { mode: 'internal' } });
+    const d = new FakeDriver({
+      firstRelid: first,
+      vps: 1,
+      disks: [emptyDisk(), { ...emptyDisk(), bus: 'nvme' }],
+      network: { mode: 'internal' },
+    });
     d.connect();
     const relids = [...d.offers.values()].map((o) => o.relid);
     assert.deepEqual(
