@@ -80,7 +80,7 @@ test('the VPs of the embedded guest: off, started, each with its own registers a
       [1, 2, 3].map(async (vp) => {
         const { result } = await dc.request<{ result: string }>(
           'evaluate',
-          { expression: `*(u64*)(secondary_spins + ${8 * vp})`, context: 'watch' },
+          { expression: `secondary_spins[${vp}]`, context: 'watch' },
           true,
         );
         return BigInt(result.split(' ')[0]);
