@@ -39,9 +39,13 @@ if (touches('extension')) (await import('./test-editor.mjs')).ensureEditor();
 
 const env = { ...process.env };
 delete env.NODE_OPTIONS;
-const r = spawnSync(process.execPath, ['--import', 'tsx', '--test', '--test-concurrency=2', '--test-reporter=spec', ...files], {
-  cwd: ROOT,
-  stdio: 'inherit',
-  env,
-});
+const r = spawnSync(
+  process.execPath,
+  ['--import', 'tsx', '--test', '--test-concurrency=2', '--test-timeout=600000', '--test-reporter=spec', ...files],
+  {
+    cwd: ROOT,
+    stdio: 'inherit',
+    env,
+  },
+);
 process.exit(r.status ?? 1);
