@@ -76,13 +76,6 @@ export function displayProblem({ width, height }: DisplayConfig): string | undef
 export const vramMegabytes = ({ width, height }: DisplayConfig): number =>
   Math.max(8, Math.ceil((width * height * 4) / (1 << 20)));
 
-/**
- * How a guest can find out that it runs on Hyper-V: the hypervisor id in ACPI's FADT (which a guest that is started by device tree
- * does not get), and the SMCCC vendor hypervisor UID, which only newer hosts answer.
- */
-export const DISCOVERY = ['acpi', 'smccc'] as const;
-export type Discovery = (typeof DISCOVERY)[number];
-
 /** A file to copy into the guest through the file copy service. */
 export interface CopyRequest {
   /** Full path in the guest. */
@@ -93,6 +86,9 @@ export interface CopyRequest {
   /** Missing folders are made. */
   createPath?: boolean;
 }
+
+/** Settings of a host by name (personalities.ts): numbers also as text, `0x...`; lists also as text with commas. */
+export type PlatformOverrides = Readonly<Record<string, boolean | number | string | readonly (number | string)[]>>;
 
 /** What a machine is made from. Everything that changes what the guest sees is here, and nothing else is. */
 export interface MachineConfig {
@@ -120,14 +116,10 @@ export interface MachineConfig {
   network?: NetworkConfig;
   /** None: the host refuses every connection of Hyper-V sockets. */
   sockets?: SocketsConfig;
-  /** How the host can be found. Left out: in every way. */
-  discovery?: readonly Discovery[];
-  /** Newest VMBus version that the host speaks, such as `5.2`. Left out: the newest there is. */
-  vmbusVersion?: string;
-  /** Network and disks are signalled by bits in monitor pages, which the host looks at every 100 us, not by hypercalls. */
-  monitorPages?: boolean;
-  /** Relid of the first VMBus channel; the others follow. Left out: 1. */
-  firstRelid?: number;
+  /** The host that the guest sees: a name of personalities.ts. Left out: `DEFAULTS.platform`. */
+  platform?: string;
+  /** What is different from that host, by the names of settings in personalities.ts. */
+  platformOverrides?: PlatformOverrides;
   /** The synthetic video's resolution that the guest is told to like best, and with it the size of VRAM. Left out: `DEFAULTS.display`. */
   display?: DisplayConfig;
   /** Items of the external key-value pool, which every guest with a data exchange service gets. */
@@ -152,6 +144,7 @@ export const DEFAULTS = {
   cpu: 'max',
   append: 'console=ttyAMA0',
   boot: 'hyperv',
+  platform: 'hyperstep',
   display: { width: 1024, height: 768 },
   seed: 1,
   // 2026-01-01T00:00:00Z: a fixed date, so that two runs are the same run.

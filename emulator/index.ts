@@ -27,8 +27,10 @@ export {
   type Disk,
   type DiskConfig,
   type NetworkConfig,
+  type PlatformOverrides,
   type SocketsConfig,
 } from './config.ts';
+export { PERSONALITIES, PERSONALITY_NAMES, type Personality, personality } from './personalities.ts';
 export type { ImageFile } from './host/disk.ts';
 export { pcapngFrame, pcapngHeader } from './host/pcapng.ts';
 export { openImage, type ParentOpener } from './host/image.ts';

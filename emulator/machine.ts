@@ -8,7 +8,6 @@ import { type BootInfo, EFI_RUNTIME_CALL, EfiRuntime, prepareBoot } from './boot
 import {
   ConfigError,
   DEFAULTS,
-  DISCOVERY,
   type DiskConfig,
   type DisplayConfig,
   displayProblem,
@@ -25,7 +24,8 @@ import { Registers } from './cpu/registers.ts';
 import { cellOf, refresh } from './cpu/sysregs.ts';
 import { OFF, VP, WAITING_WFI } from './cpu/vp-state.ts';
 import { HYPERV_UID, VENDOR_HYP_UID } from './hyperv/discovery.ts';
-import { HYPERV_SMCCC_FUNCTION } from './hyperv/hypercalls/router.ts';
+import { type Conduit, HYPERV_SMCCC_FUNCTION } from './hyperv/hypercalls/router.ts';
+import type { HypervisorHost } from './hyperv/host.ts';
 import { Partition } from './hyperv/partition.ts';
 import type {
   DiskError,
@@ -47,14 +47,15 @@ import type {
 } from './index.ts';
 import { Bus } from './memory/bus.ts';
 import { PAGE, Ram } from './memory/ram.ts';
-import { COM1, COM2, GICD, GICD_BY_TREE, MAX_RAM, MAX_VPS, MMIO_HIGH, MMIO_LOW, RTC } from './platform/addresses.ts';
+import { type Personality, personality } from './personalities.ts';
+import { COM1, COM2, GICD, GICD_BY_TREE, GICR, MAX_RAM, MAX_VPS, MMIO_HIGH, MMIO_LOW, RTC } from './platform/addresses.ts';
 import { GenericTimer } from './platform/generic-timer.ts';
 import { GicV3 } from './platform/gic-v3.ts';
 import { Pmu } from './platform/pmu.ts';
 import { Pl011 } from './platform/pl011.ts';
 import { Pl031 } from './platform/pl031.ts';
 import { psciRows } from './platform/psci.ts';
-import { NOT_SUPPORTED, SMCCC_ROWS, Smccc, type SmcccEffect, type SmcccRow } from './platform/smccc.ts';
+import { NOT_SUPPORTED, Smccc, smcccRows, type SmcccEffect, type SmcccRow } from './platform/smccc.ts';
 import { Hash, RamHistory, type RamSnapshot, assign, capture, hashRam } from './snapshot.ts';
 import { Vmbus } from './vmbus/connection.ts';
 import type { Services } from './vmbus/services.ts';
@@ -63,9 +64,6 @@ import type { Services } from './vmbus/services.ts';
 const HYPERCALL_SMCCC = BigInt(HYPERV_SMCCC_FUNCTION);
 
 const MIB = 1 << 20;
-
-/** Frequency of CNTVCT_EL0 in Hz: Azure's Ampere Altra (reference §5.2); above the 10 MHz that the reference TSC page needs. */
-export const COUNTER_FREQUENCY = 25_000_000;
 
 const CNTKCTL = cellOf('CNTKCTL_EL1');
 const eventStreamAlarm = (vp: number): string => `event-stream-${vp}`;
@@ -128,6 +126,7 @@ class HyperVMachine implements Machine {
   readonly #vmbus: Vmbus;
   readonly #registers: Registers;
   readonly #smccc: Smccc;
+  readonly #platform: Personality;
   readonly #history: RamHistory;
   readonly #quantum: number;
   readonly #loop: LoopState = { current: 0, turn: 0, spins: 0, retired: [], inputLog: [] };
@@ -155,6 +154,10 @@ class HyperVMachine implements Machine {
       throw new ConfigError(`quantum must be at least 1 instruction, not ${config.quantum}`);
     const model = MODELS[config.cpu];
     if (!model) throw new ConfigError(`cpu "${config.cpu}" is not a model: ${Object.keys(MODELS).join(', ')}`);
+    const platform = personality(config.platform, config.platformOverrides);
+    this.#platform = platform;
+    if (!platform.hypervisor && (config.disks?.length || config.network))
+      throw new ConfigError(`platform "${config.platform}" has no VMBus: it cannot have disks or a network`);
     this.vpCount = config.cpus;
     this.#quantum = config.quantum;
     this.#loop.retired = new Array<number>(config.cpus).fill(0);
@@ -174,12 +177,20 @@ class HyperVMachine implements Machine {
       trace,
     });
     this.#gic = gic;
-    const timer = new GenericTimer({ vpCount: config.cpus, clock, interrupts: gic, frequency: COUNTER_FREQUENCY });
+    const timer = new GenericTimer({
+      vpCount: config.cpus,
+      clock,
+      interrupts: gic,
+      frequency: platform.counterFrequency,
+      ppi: platform.ppi,
+      silent: platform.timer === 'silent',
+      trace,
+    });
     this.#timer = timer;
     for (let vp = 0; vp < config.cpus; vp++) clock.on(eventStreamAlarm(vp), () => this.#cpu.sendEvent(vp));
     const features: ReadonlySet<Feature> = new Set(model.features);
     const version = features.has('PMUv3p5') ? 6 : features.has('PMUv3p4') ? 5 : features.has('PMUv3p1') ? 4 : 1;
-    this.#pmu = new Pmu({ vpCount: config.cpus, version, interrupts: gic });
+    this.#pmu = new Pmu({ vpCount: config.cpus, version, interrupts: gic, intid: platform.ppi.pmu });
     const ports: CpuPorts = {
       bus,
       clock,
@@ -205,7 +216,7 @@ class HyperVMachine implements Machine {
       cpu.stateChanged();
     });
     this.#registers = registers;
-    this.#partition = new Partition({
+    const host: HypervisorHost = {
       ram: this.#ram,
       clock,
       trace,
@@ -215,12 +226,16 @@ class HyperVMachine implements Machine {
         write: (vp, name, value) => registers.write(cpu.vps[vp], name, value),
       },
       vpCount: config.cpus,
-      counterFrequency: COUNTER_FREQUENCY,
+      counterFrequency: platform.counterFrequency,
       counter: () => timer.counter(),
       flushTlb: () => cpu.flushAll(),
       // One instruction is one nanosecond (clock.ts).
       runtime: (vp) => this.#loop.retired[vp],
-    });
+      idle: (vp) => cpu.vps[vp].setU32(VP.RUN_STATE, WAITING_WFI),
+      startVp: (vp, pc, values) => this.#startVp(vp, pc, values),
+      redistributor: (vp) => GICR.gpa + vp * GICR.stride,
+    };
+    this.#partition = new Partition(host, platform);
     this.#vmbus = new Vmbus(this.#partition, {
       startTime: config.startTime,
       disks: config.disks,
@@ -233,9 +248,9 @@ class HyperVMachine implements Machine {
       display,
       mmio: [MMIO_LOW, MMIO_HIGH],
       raiseSpi: (intid) => gic.pulseSpi(intid),
-      version: config.vmbusVersion,
-      monitorPages: config.monitorPages,
-      firstRelid: config.firstRelid,
+      version: platform.vmbusVersion,
+      monitorPages: platform.monitorPages,
+      firstRelid: platform.firstRelid,
     });
     for (const r of this.#vmbus.pci.regions) bus.map(r);
     const efi = new EfiRuntime(() => config.startTime + clock.now / 1e6);
@@ -243,7 +258,7 @@ class HyperVMachine implements Machine {
       id: VENDOR_HYP_UID,
       name: 'VENDOR_HYP_UID',
       call: ({ registers }) => {
-        if (!(config.discovery ?? DISCOVERY).includes('smccc')) return NOT_SUPPORTED;
+        if (!platform.discovery.includes('smccc')) return NOT_SUPPORTED;
         for (let n = 1; n < 4; n++) registers.setX(n, HYPERV_UID[n]);
         return HYPERV_UID[0];
       },
@@ -265,10 +280,16 @@ class HyperVMachine implements Machine {
       vpCount: config.cpus,
       isOn: (vp) => cpu.vps[vp].u32(VP.RUN_STATE) !== OFF,
       isMemory: (gpa) => gpa < BigInt(this.#ram.size),
+      version: platform.psciVersion,
     });
-    this.#smccc = new Smccc([...SMCCC_ROWS, ...psci, uid, ...efiRows], trace);
+    this.#smccc = new Smccc([...smcccRows(platform.smcccVersion), ...psci, uid, ...efiRows], trace);
 
-    this.boot = prepareBoot(config, this.#ram);
+    this.boot = prepareBoot(config, this.#ram, {
+      conduit: platform.psciConduit,
+      ppi: platform.ppi,
+      hypervisor: platform.hypervisor,
+      hypervisorId: platform.discovery.includes('acpi'),
+    });
     for (let vp = 0; vp < config.cpus; vp++) {
       cpu.reset(vp, vp === 0 ? BigInt(this.boot.pc) : 0n);
       if (vp > 0) cpu.vps[vp].setU32(VP.RUN_STATE, OFF);
@@ -450,8 +471,15 @@ class HyperVMachine implements Machine {
   /** HVC and SMC: hypercalls by either conduit, else PSCI and SMCCC. PC is at the instruction. */
   #call(vp: number, conduit: 'hvc' | 'smc', imm: number, until: Until, resumed: boolean): Exit | undefined {
     const state = this.#cpu.vps[vp];
-    const hypercall = conduit === 'hvc' && (imm === 1 || (imm === 0 && (state.x(0) & 0xffffffffn) === HYPERCALL_SMCCC));
-    if (!hypercall) {
+    const form: Conduit | undefined =
+      conduit !== 'hvc'
+        ? undefined
+        : imm === 1
+          ? 'raw'
+          : imm === 0 && (state.x(0) & 0xffffffffn) === HYPERCALL_SMCCC
+            ? 'smccc'
+            : undefined;
+    if (form === undefined || !this.#platform.conduits.includes(form)) {
       if (imm !== 0) {
         this.#cpu.refuse(vp);
         return undefined;
@@ -462,7 +490,7 @@ class HyperVMachine implements Machine {
       if (effect) this.#power(vp, effect);
       return undefined;
     }
-    const info = this.#partition.router.decode(vp, imm === 1 ? 'raw' : 'smccc', state, state.pc, state.x(30));
+    const info = this.#partition.router.decode(vp, form, state, state.pc, state.x(30));
     if (!resumed && until.hypercall?.(info)) return { kind: 'hypercall', vp, call: info };
     this.#cpu.retireAndAdvance(vp);
     const done = this.#partition.router.execute(info, state);
@@ -471,17 +499,26 @@ class HyperVMachine implements Machine {
     return until.hypercall?.(done) ? { kind: 'hypercall', vp, call: done } : undefined;
   }
 
+  /** A VP that is off comes out of reset at `pc`. False: it is not off. */
+  #startVp(vp: number, pc: bigint, registers: Readonly<Record<string, bigint>> = {}): boolean {
+    const cpu = this.#cpu;
+    if (cpu.vps[vp].u32(VP.RUN_STATE) !== OFF) return false;
+    cpu.reset(vp, pc);
+    cpu.setYields(this.activeVp, true);
+    this.#timer.reset(vp);
+    this.#pmu.reset(vp);
+    this.#gic.resetCpu(vp);
+    for (const [name, value] of Object.entries(registers)) this.#registers.write(cpu.vps[vp], name, value);
+    return true;
+  }
+
   /** What PSCI asks for. */
   #power(vp: number, effect: SmcccEffect): void {
     const cpu = this.#cpu;
     switch (effect.kind) {
       case 'cpu-on':
-        cpu.reset(effect.vp, effect.entry);
-        cpu.setYields(vp, true);
+        this.#startVp(effect.vp, effect.entry);
         cpu.vps[effect.vp].setX(0, effect.context);
-        this.#timer.reset(effect.vp);
-        this.#pmu.reset(effect.vp);
-        this.#gic.resetCpu(effect.vp);
         return;
       case 'cpu-off':
         cpu.vps[vp].setU32(VP.RUN_STATE, OFF);
@@ -681,7 +718,21 @@ class HyperVMachine implements Machine {
     return this.#vmbus.pci.has(name) ? this.#vmbus.pci.written(name) : this.#vmbus.scsi.written(name);
   }
   inspect(): Inspect {
-    return capture(this.#state) as Inspect;
+    const { features, ppi, timer } = this.#platform;
+    return {
+      ...(capture(this.#state) as Inspect),
+      platform: capture(
+        {
+          name: this.#platform.title,
+          timer,
+          features,
+          ppi,
+          vpIndex: this.#partition.vpIndex.slice(),
+          timers: this.#timer.info(),
+        },
+        'platform',
+      ),
+    } as Inspect;
   }
 
   // --- state -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import { flattenDeviceTree } from './device-tree.ts';
 import { checkInitrd } from './initrd.ts';
 import { parseProgram } from './kernel.ts';
 import type { BootInfo, Placed, Program } from './loadable-kernel.ts';
-import { platformTree } from './platform-tree.ts';
+import { platformTree, type PlatformTreeOptions } from './platform-tree.ts';
 
 const MIB = 1 << 20;
 /** booting.rst: the kernel lies at a 2 MiB aligned base; the device tree may be in a 2 MiB block of its own. */
@@ -26,7 +26,11 @@ const FLAT = 0x8_0000;
 const PROGRAM_ROOM = 128 * MIB;
 
 /** Fills RAM. Throws `ConfigError` when a file is not what it should be or does not fit. */
-export function prepareBareBoot(config: Program & Partial<Pick<MachineConfig, 'load'>>, ram: Ram): BootInfo {
+export function prepareBareBoot(
+  config: Program & Partial<Pick<MachineConfig, 'load'>>,
+  ram: Ram,
+  platform: Pick<PlatformTreeOptions, 'ppi' | 'hypervisor'>,
+): BootInfo {
   const { kernelName: name, initrd } = config;
   const kernel = parseProgram(config.kernel, name);
   const start = config.load ?? kernel.fixed ?? (kernel.format === 'flat binary' ? FLAT : BLOCK + kernel.textOffset);
@@ -54,7 +58,7 @@ export function prepareBareBoot(config: Program & Partial<Pick<MachineConfig, 'l
     next = alignUp(next + initrd.length, BLOCK);
   }
   const chosen = chosenNode(config, initrd && { gpa: initrdAt, size: initrd.length }, {});
-  const tree = flattenDeviceTree(platformTree({ vpCount: config.cpus, ramSize: ram.installed, chosen }));
+  const tree = flattenDeviceTree(platformTree({ vpCount: config.cpus, ramSize: ram.installed, chosen, ...platform }));
   if (next + tree.length > ram.installed) throw noRoom('the device tree', next + tree.length);
   ram.write(next, tree);
   placed.push({ name: 'device tree', gpa: next, size: tree.length });

@@ -5,8 +5,9 @@
  * Memory from below: free, kernel, initrd, free; at the top the firmware's block.
  */
 import { alignUp, hex } from '../base/bits.ts';
-import { ConfigError, DISCOVERY, type MachineConfig } from '../config.ts';
+import { ConfigError, type MachineConfig } from '../config.ts';
 import type { Ram } from '../memory/ram.ts';
+import { PPI, type PpiNumbers } from '../platform/addresses.ts';
 import { prepareBareBoot } from './bare.ts';
 import type { PsciConduit } from './acpi/fadt.ts';
 import { acpiTables } from './acpi/index.ts';
@@ -33,6 +34,12 @@ export { EFI_RUNTIME_CALL, EfiRuntime } from './efi/runtime-services.ts';
 export interface BootOptions {
   /** Conduit that ACPI and the EFI runtime code use for PSCI; both always work. Default: SMC, as real Hyper-V. */
   conduit?: PsciConduit;
+  /** Default: current hosts'. */
+  ppi?: PpiNumbers;
+  /** False: a plain machine, without VMBus and without a word of Hyper-V. Default: true. */
+  hypervisor?: boolean;
+  /** Whether the FADT has the hypervisor's id. Default: true. */
+  hypervisorId?: boolean;
 }
 
 const MIB = 1 << 20;
@@ -46,11 +53,12 @@ const SECURE_BOOT_DISABLED = 2;
 
 /** Fills RAM. Throws `ConfigError` when a file is not what it should be or does not fit. */
 export function prepareBoot(
-  config: Program & Partial<Pick<MachineConfig, 'boot' | 'load' | 'discovery'>>,
+  config: Program & Partial<Pick<MachineConfig, 'boot' | 'load'>>,
   ram: Ram,
   options: BootOptions = {},
 ): BootInfo {
-  if (config.boot === 'device-tree') return prepareBareBoot(config, ram);
+  const { ppi = PPI, hypervisor = true, hypervisorId = true } = options;
+  if (config.boot === 'device-tree') return prepareBareBoot(config, ram, { ppi, hypervisor });
   if (config.load !== undefined) throw new ConfigError('a load address needs the boot kind device-tree');
   const conduit = options.conduit ?? 'smc';
   const placed: Placed[] = [];
@@ -103,7 +111,9 @@ export function prepareBoot(
     vpCount: config.cpus,
     seed: config.seed,
     psciConduit: conduit,
-    hyperv: (config.discovery ?? DISCOVERY).includes('acpi'),
+    ppi,
+    hypervisor,
+    hypervisorId,
   });
   for (const t of tables) put(`ACPI ${t.name}`, t.gpa, t.data);
   const efi = efiTables({ codeGpa: code, dataGpa: data, rsdp: tables[0].gpa, seed: config.seed, conduit });

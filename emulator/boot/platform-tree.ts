@@ -3,7 +3,18 @@
  * Documentation/devicetree/bindings (arm/cpus, arm/psci, interrupt-controller/arm,gic-v3, timer/arm,arch_timer, serial/pl011,
  * rtc/arm,pl031, bus/microsoft,vmbus).
  */
-import { affinityOf, COM1, COM2, GICD_BY_TREE, GICR, MMIO_HIGH, MMIO_LOW, PPI, RTC, UART_CLOCK } from '../platform/addresses.ts';
+import {
+  affinityOf,
+  COM1,
+  COM2,
+  GICD_BY_TREE,
+  GICR,
+  MMIO_HIGH,
+  MMIO_LOW,
+  type PpiNumbers,
+  RTC,
+  UART_CLOCK,
+} from '../platform/addresses.ts';
 import { cell, cells64, type DtNode, dtString } from './device-tree.ts';
 
 /** interrupts = <type number flags> of the GIC's binding. */
@@ -46,10 +57,13 @@ export interface PlatformTreeOptions {
   vpCount: number;
   ramSize: number;
   chosen: DtNode;
+  ppi: PpiNumbers;
+  /** There is VMBus. */
+  hypervisor: boolean;
 }
 
 /** The tree of a machine; `chosen` gets its stdout-path here. */
-export function platformTree({ vpCount, ramSize, chosen }: PlatformTreeOptions): DtNode {
+export function platformTree({ vpCount, ramSize, chosen, ppi, hypervisor }: PlatformTreeOptions): DtNode {
   const console = at('serial', COM1.gpa);
   const cpus: DtNode = { properties: { '#address-cells': cell(1), '#size-cells': cell(0) }, children: {} };
   for (let vp = 0; vp < vpCount; vp++)
@@ -65,7 +79,7 @@ export function platformTree({ vpCount, ramSize, chosen }: PlatformTreeOptions):
     properties: {
       '#address-cells': cell(2),
       '#size-cells': cell(2),
-      model: dtString('Hyper-V guest'),
+      model: dtString(hypervisor ? 'Hyper-V guest' : 'Virtual machine'),
       // The name Linux has for virtual machines that are nothing but their devices.
       compatible: dtString('linux,dummy-virt'),
       'interrupt-parent': cell(PHANDLE.gic),
@@ -83,14 +97,14 @@ export function platformTree({ vpCount, ramSize, chosen }: PlatformTreeOptions):
           compatible: dtString('arm,armv8-timer'),
           // Secure (absent: the INTID that Arm's BSA has for it), physical, virtual, EL2's.
           interrupts: cells(
-            ...[29, PPI.physicalTimer, PPI.virtualTimer, PPI.el2Timer].flatMap((intid) => [PRIVATE, intid - 16, LEVEL]),
+            ...[29, ppi.physicalTimer, ppi.virtualTimer, ppi.el2Timer].flatMap((intid) => [PRIVATE, intid - 16, LEVEL]),
           ),
           'always-on': flag,
         },
       },
       // Guests find out from the identification registers whether there is one (ID_AA64DFR0_EL1.PMUVer).
       pmu: {
-        properties: { compatible: dtString('arm,armv8-pmuv3'), interrupts: cells(PRIVATE, PPI.pmu - 16, LEVEL) },
+        properties: { compatible: dtString('arm,armv8-pmuv3'), interrupts: cells(PRIVATE, ppi.pmu - 16, LEVEL) },
       },
       [at('interrupt-controller', GICD_BY_TREE.gpa)]: {
         properties: {
@@ -121,22 +135,24 @@ export function platformTree({ vpCount, ramSize, chosen }: PlatformTreeOptions):
           'clock-names': dtString('apb_pclk'),
         },
       },
-      bus: {
-        properties: { compatible: dtString('simple-bus'), '#address-cells': cell(2), '#size-cells': cell(2), ranges: flag },
-        children: {
-          [at('vmbus', MMIO_LOW.gpa)]: {
-            properties: {
-              compatible: dtString('microsoft,vmbus'),
-              '#address-cells': cell(2),
-              '#size-cells': cell(2),
-              // Windows that VMBus may hand to its devices, mapped one to one.
-              ranges: reg(...[MMIO_LOW, MMIO_HIGH].flatMap((w) => [w.gpa, w.gpa, w.size])),
-              interrupts: cells(PRIVATE, PPI.vmbus - 16, EDGE),
-              'dma-coherent': flag,
+      ...(hypervisor && {
+        bus: {
+          properties: { compatible: dtString('simple-bus'), '#address-cells': cell(2), '#size-cells': cell(2), ranges: flag },
+          children: {
+            [at('vmbus', MMIO_LOW.gpa)]: {
+              properties: {
+                compatible: dtString('microsoft,vmbus'),
+                '#address-cells': cell(2),
+                '#size-cells': cell(2),
+                // Windows that VMBus may hand to its devices, mapped one to one.
+                ranges: reg(...[MMIO_LOW, MMIO_HIGH].flatMap((w) => [w.gpa, w.gpa, w.size])),
+                interrupts: cells(PRIVATE, ppi.vmbus - 16, EDGE),
+                'dma-coherent': flag,
+              },
             },
           },
         },
-      },
+      }),
     },
   };
 }

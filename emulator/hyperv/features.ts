@@ -111,6 +111,16 @@ const WHERE = new Map<string, { field: FeatureField; bit: number }>(
   ),
 );
 
+/** True when `name` is the name of a bit. */
+export const isFeature = (name: string): name is FeatureName => WHERE.has(name);
+
+/** The words with the bit `name` set or clear. */
+export function withFeature(features: Features, name: FeatureName, value: boolean): Features {
+  const mask = featuresOf([name]);
+  const word = (f: FeatureField): number => (value ? features[f] | mask[f] : features[f] & ~mask[f]) >>> 0;
+  return { features: word('features'), priv_high: word('priv_high'), misc_features: word('misc_features'), hints: word('hints') };
+}
+
 /** True when the host advertises `name`. */
 export function hasFeature(features: Features, name: FeatureName): boolean {
   const at = WHERE.get(name);
@@ -158,8 +168,24 @@ export const ADVERTISED: Features = featuresOf([
 /** Dword b of 0x201: spin retries before HvCallNotifyLongSpinWait; this value means never. */
 export const SPIN_WAIT_NEVER = 0xffff_ffff;
 
-/** HvRegisterHypervisorVersion (§4): printed by Linux as 10.0.26100.1-0-0. */
-export const IDENTITY = { build: 26100, major: 10, minor: 0, servicePack: 0, serviceBranch: 0, serviceNumber: 1 } as const;
+/** What HvRegisterHypervisorVersion says (§4). */
+export interface HypervisorVersion {
+  readonly build: number;
+  readonly major: number;
+  readonly minor: number;
+  readonly servicePack: number;
+  readonly serviceBranch: number;
+  readonly serviceNumber: number;
+}
+/** Printed by Linux as 10.0.26100.1-0-0. */
+export const IDENTITY: HypervisorVersion = {
+  build: 26100,
+  major: 10,
+  minor: 0,
+  servicePack: 0,
+  serviceBranch: 0,
+  serviceNumber: 1,
+};
 
 /** Names of the bits set in one word, unnamed ones as `bit N`. */
 export function bitNames(field: FeatureField, value: number): string[] {

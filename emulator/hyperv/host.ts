@@ -18,7 +18,7 @@ export interface ArchitecturalRegisters {
 }
 
 export interface InterruptSink {
-  /** The PPI becomes pending once (edge) on this VP. */
+  /** The PPI or SGI becomes pending once (edge) on this VP. */
   pulsePpi(vp: number, intid: number): void;
 }
 
@@ -35,6 +35,12 @@ export interface HypervisorHost {
   counter(): bigint;
   /** Forgets cached translations of one VP (the guest flushed by hypercall). Left out: nothing is cached. */
   flushTlb?(vp: number): void;
+  /** VP `vp` waits for an interrupt, as by WFI. Left out: there is nothing to wait. */
+  idle?(vp: number): void;
+  /** Starts a VP that is off at `pc`, as after reset but for `registers`. False: it is not off. Left out: none is. */
+  startVp?(vp: number, pc: bigint, registers: Readonly<Record<string, bigint>>): boolean;
+  /** GPA of VP `vp`'s redistributor. Left out: 0. */
+  redistributor?(vp: number): number;
   /** Nanoseconds VP `vp` has executed. Left out: all retired instructions count for every VP. */
   runtime?(vp: number): number;
 }

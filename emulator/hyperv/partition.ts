@@ -6,7 +6,7 @@ import type { HypercallFields } from '../base/trace.ts';
 import type { HyperVRegisterInfo } from '../index.ts';
 import { PAGE } from '../memory/ram.ts';
 import { type CrashReport, type CrashState, crashReset } from './crash.ts';
-import { ADVERTISED, type FeatureName, type Features, hasFeature } from './features.ts';
+import { ADVERTISED, type FeatureName, type Features, type HypervisorVersion, hasFeature, IDENTITY } from './features.ts';
 import type { HypervisorHost } from './host.ts';
 import { Router } from './hypercalls/router.ts';
 import { ReferenceTime } from './reference-time.ts';
@@ -20,6 +20,14 @@ const DISCARD_PERIOD_NS = 100_000_000;
 export interface PartitionOptions {
   /** Dwords to advertise instead of `ADVERTISED`'s. */
   features?: Partial<Features>;
+  /** What works although nothing advertises it: hosts whose VMM answers what its hypervisor does not know of. */
+  granted?: readonly FeatureName[];
+  /** Instead of `IDENTITY`. */
+  identity?: HypervisorVersion;
+  /** Values that registers read as, by TLFS name, whatever they hold. */
+  registers?: Readonly<Record<string, bigint>>;
+  /** Index of every VP as the guest knows it. Left out: 0, 1, 2, ... */
+  vpIndex?: readonly number[];
 }
 
 export interface PartitionState {
@@ -45,10 +53,15 @@ export type EventPort = (vp: number, connectionId: number, flag: number) => numb
 export class Partition {
   readonly host: HypervisorHost;
   readonly features: Features;
+  readonly identity: HypervisorVersion;
+  readonly overridden: ReadonlyMap<string, bigint>;
+  /** HvRegisterVpIndex of VP n; inside the host VPs are 0, 1, 2, ... */
+  readonly vpIndex: readonly number[];
   readonly state: PartitionState;
   readonly time: ReferenceTime;
   readonly vps: readonly Vp[];
   readonly router: Router;
+  readonly #granted: readonly FeatureName[];
   readonly #messagePorts = new Map<number, MessagePort>();
   readonly #eventPorts: { first: number; count: number; port: EventPort }[] = [];
   readonly #onOsStart: (() => void)[] = [];
@@ -56,6 +69,10 @@ export class Partition {
   constructor(host: HypervisorHost, options: PartitionOptions = {}) {
     this.host = host;
     this.features = { ...ADVERTISED, ...options.features };
+    this.identity = options.identity ?? IDENTITY;
+    this.overridden = new Map(Object.entries(options.registers ?? {}));
+    this.vpIndex = Array.from({ length: host.vpCount }, (_, vp) => options.vpIndex?.[vp] ?? vp);
+    this.#granted = options.granted ?? [];
     this.state = {
       guestOsId: 0n,
       referenceTsc: 0n,
@@ -70,7 +87,12 @@ export class Partition {
 
   /** True when the partition has this privilege or the hypervisor this feature. */
   has(feature: FeatureName): boolean {
-    return hasFeature(this.features, feature);
+    return hasFeature(this.features, feature) || this.#granted.includes(feature);
+  }
+
+  /** The VP that the guest knows by `index`; undefined: none. */
+  vpAt(index: number): Vp | undefined {
+    return this.vps[this.vpIndex.indexOf(index)];
   }
 
   // --- ports ---------------------------------------------------------------------------------------------------------------
@@ -162,7 +184,7 @@ export class Partition {
   readRegister(vp: number, name: string): bigint | undefined {
     const r = vpRegister(name);
     if (!r || !this.vps[vp]) return undefined;
-    const value = r.read ? r.read(this, this.vps[vp]) : 0n;
+    const value = this.overridden.get(name) ?? (r.read ? r.read(this, this.vps[vp]) : 0n);
     return value === undefined ? undefined : BigInt.asUintN(r.width, value);
   }
 

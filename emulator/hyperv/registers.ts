@@ -3,10 +3,10 @@
  * §3.2). On ARM64 there are no MSRs and no CPUID: these are the guest's only way to synthetic registers.
  */
 import { CRASH_CAPABILITIES, CRASH_PARAMETERS, describeCrashControl, writeCrashControl } from './crash.ts';
-import { bitNames, type FeatureName, IDENTITY, SPIN_WAIT_NEVER } from './features.ts';
+import { bitNames, type FeatureName, SPIN_WAIT_NEVER } from './features.ts';
 import type { Partition } from './partition.ts';
-import { describeStimerConfig, STIMER_COUNT } from './stimer.ts';
-import { describeSint } from './synic.ts';
+import { describeStimerConfig, STIMER_COUNT, STIMER_DIRECT } from './stimer.ts';
+import { describeSint, SINT_POLLING } from './synic.ts';
 import { HV_SYNIC_SINT_COUNT, STATUS } from './tlfs.ts';
 import type { Vp } from './vp.ts';
 
@@ -22,6 +22,8 @@ export interface VpRegisterRow {
   read?: (p: Partition, vp: Vp) => bigint | undefined;
   /** Left out: read-only. False: a value this register cannot hold. */
   write?: (p: Partition, vp: Vp, value: bigint) => unknown;
+  /** What else happens when the guest reads it; debuggers cause nothing. */
+  onRead?: (p: Partition, vp: Vp) => void;
   /** The value for people, a line per fact. */
   describe?: (value: bigint) => string[];
   /** Belongs to the CPU: reached through host.registers. */
@@ -69,13 +71,8 @@ function describeGuestOsId(value: bigint): string[] {
 const IDENTIFICATION: VpRegisterRow[] = [
   row(0x100, 'HvRegisterHypervisorVersion', {
     width: 128,
-    read: () =>
-      dwords(
-        IDENTITY.build,
-        (IDENTITY.major << 16) | IDENTITY.minor,
-        IDENTITY.servicePack,
-        (IDENTITY.serviceBranch << 24) | IDENTITY.serviceNumber,
-      ),
+    read: ({ identity: v }) =>
+      dwords(v.build, (v.major << 16) | v.minor, v.servicePack, (v.serviceBranch << 24) | v.serviceNumber),
     describe: (v) => {
       const b = dword(v, 1);
       const d = dword(v, 3);
@@ -147,7 +144,12 @@ const POWER_AND_FREQUENCY: VpRegisterRow[] = [
     read: ({ host }) => BigInt(host.counterFrequency),
     describe: hz,
   }),
-  row(0x250, 'HvRegisterGuestIdle', { requires: 'AccessGuestIdleReg', read: () => 0n }),
+  // The VP idles until an interrupt is pending, whether or not it is masked: as by WFI.
+  row(0x250, 'HvRegisterGuestIdle', {
+    requires: 'AccessGuestIdleReg',
+    read: () => 0n,
+    onRead: ({ host }, vp) => host.idle?.(vp.index),
+  }),
   row(0x260, 'HvRegisterDebugDeviceOptions', { requires: 'AccessDebugRegs', read: () => 0n }),
   none(0x270, 'HvRegisterMemoryZeroingControl'),
 ];
@@ -163,6 +165,10 @@ const VIRTUAL_PROCESSOR: VpRegisterRow[] = [
   none(0x10004, 'HvRegisterPendingEvent0', 128),
   none(0x10005, 'HvRegisterPendingEvent1', 128),
   none(0x10006, 'HvRegisterDeliverabilityNotifications'),
+  row(0x63000, 'HvArm64RegisterGicrBaseGpa', {
+    requires: 'AccessIntrCtrlRegs',
+    read: ({ host }, vp) => BigInt(host.redistributor?.(vp.index) ?? 0),
+  }),
   none(0x70001, 'HvRegisterSintReservedInterruptId'),
   row(0x90000, 'HvRegisterVpRuntime', {
     requires: 'AccessVpRunTimeReg',
@@ -175,7 +181,7 @@ const VIRTUAL_PROCESSOR: VpRegisterRow[] = [
     write: (p, _vp, value) => p.setGuestOsId(value),
     describe: describeGuestOsId,
   }),
-  row(0x90003, 'HvRegisterVpIndex', { requires: 'AccessVpIndex', read: (_, vp) => BigInt(vp.index) }),
+  row(0x90003, 'HvRegisterVpIndex', { requires: 'AccessVpIndex', read: (p, vp) => BigInt(p.vpIndex[vp.index]) }),
   row(0x90004, 'HvRegisterTimeRefCount', {
     requires: 'AccessPartitionReferenceCounter',
     read: (p) => p.time.now(),
@@ -209,7 +215,9 @@ const SYNIC: VpRegisterRow[] = [
     row(0xa0000 + n, `HvRegisterSint${n}`, {
       requires: 'AccessSynicRegs',
       read: (_p, vp) => vp.synic.state.sint[n],
-      write: (_p, vp, value) => vp.synic.writeSint(n, value),
+      // Bits of what is not there are reserved (TLFS, SINTx).
+      write: (p, vp, value) =>
+        value & SINT_POLLING && !p.has('SintPollingModeAvailable') ? false : vp.synic.writeSint(n, value),
       describe: describeSint,
     }),
   ),
@@ -248,7 +256,8 @@ const STIMERS: VpRegisterRow[] = [
     row(0xb0000 + 2 * n, `HvRegisterStimer${n}Config`, {
       requires: 'AccessSyntheticTimerRegs',
       read: (_p, vp) => vp.stimers.state[n].config,
-      write: (_p, vp, value) => vp.stimers.writeConfig(n, value),
+      write: (p, vp, value) =>
+        value & STIMER_DIRECT && !p.has('DirectSyntheticTimers') ? false : vp.stimers.writeConfig(n, value),
       describe: describeStimerConfig,
     }),
     row(0xb0001 + 2 * n, `HvRegisterStimer${n}Count`, {
@@ -388,10 +397,11 @@ export function readVpRegister(p: Partition, vp: Vp, number: number): bigint | n
   const r = BY_NUMBER.get(number);
   if (!r) return STATUS.INVALID_PARAMETER;
   if (r.requires && !p.has(r.requires)) return STATUS.ACCESS_DENIED;
-  const held = r.read ? r.read(p, vp) : 0n;
+  const held = p.overridden.get(r.name) ?? (r.read ? r.read(p, vp) : 0n);
   if (held === undefined) return STATUS.INVALID_PARAMETER;
   const value = low(held, r.width);
   if (p.host.trace.on) p.host.trace.emit({ kind: 'vp-register', vp: vp.index, name: r.name, number, access: 'read', value });
+  r.onRead?.(p, vp);
   return value;
 }
 

@@ -10,7 +10,9 @@ const ENABLED = 1n;
 const PERIODIC = 2n;
 const LAZY = 4n;
 const AUTO_ENABLE = 8n;
-const DIRECT = 1n << 12n;
+/** CONFIG: direct mode. */
+export const STIMER_DIRECT = 1n << 12n;
+const DIRECT = STIMER_DIRECT;
 /** Bits that exist: 12:0 and SINTx 19:16. */
 const CONFIG_BITS = 0xf1fffn;
 const vectorOf = (config: bigint): number => Number((config >> 4n) & 0xffn);

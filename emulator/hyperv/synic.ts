@@ -42,7 +42,9 @@ export interface MessageSource {
 /** SINT bits (§6.1). The vector of ARM64 is an INTID, 10 bits wide. */
 const VECTOR = 0x3ffn;
 const MASKED = 1n << 16n;
-const POLLING = 1n << 18n;
+/** SINTx: polling mode. */
+export const SINT_POLLING = 1n << 18n;
+const POLLING = SINT_POLLING;
 const ENABLE = 1n;
 
 const PPI_FIRST = 16;

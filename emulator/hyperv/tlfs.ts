@@ -291,6 +291,37 @@ export const HvInputFlushEx = struct('HV_INPUT_FLUSH_VIRTUAL_ADDRESS_SPACE_EX', 
   Format: u64,
   ValidBankMask: u64,
 });
+export const HvInputSendSyntheticClusterIpi = struct('HV_INPUT_SEND_SYNTHETIC_CLUSTER_IPI', {
+  Vector: u32,
+  TargetVtl: u8,
+  Flags: u8,
+  Reserved: u16,
+  ProcessorMask: u64,
+});
+/** The banks of the processor set are the variable header. */
+export const HvInputSendSyntheticClusterIpiEx = struct('HV_INPUT_SEND_SYNTHETIC_CLUSTER_IPI_EX', {
+  Vector: u32,
+  TargetVtl: u8,
+  Flags: u8,
+  Reserved: u16,
+  Format: u64,
+  ValidBankMask: u64,
+});
+export const HvInputStartVirtualProcessor = struct('HV_INPUT_START_VIRTUAL_PROCESSOR', {
+  PartitionId: u64,
+  VpIndex: u32,
+  TargetVtl: u8,
+  Padding: bytes(3),
+  Pc: u64,
+  SpElh: u64,
+  SctlrEl1: u64,
+  MairEl1: u64,
+  TcrEl1: u64,
+  VbarEl1: u64,
+  Ttbr0El1: u64,
+  Ttbr1El1: u64,
+  X18: u64,
+});
 export const HvOutputExtQueryCapabilities = struct('HV_EXT_OUTPUT_QUERY_CAPABILITIES', { Capabilities: u64 });
 export const HV_EXT_CAPABILITY_MEMORY_COLD_DISCARD_HINT = 1n << 8n;
 /** Ranges follow; the bits above the type are reserved. */
@@ -299,6 +330,7 @@ export const HV_EXT_MEMORY_HEAT_HINT_TYPE = { cold: 0n, hot: 1n, coldDiscard: 2n
 
 /** Flags of the flush calls (§2.7). */
 export const HV_FLUSH_ALL_PROCESSORS = 1n;
+export const HV_FLUSH_USE_EXTENDED_RANGE_FORMAT = 8n;
 /** HV_GENERIC_SET_FORMAT. */
 export const HV_GENERIC_SET_SPARSE_4K = 0n;
 export const HV_GENERIC_SET_ALL = 1n;

@@ -35,8 +35,16 @@ export const RTC = { gpa: 0xeffe_7000, size: 0x1000, intid: 39 } as const;
 export const MMIO_LOW = { gpa: 0xe000_0000, size: 0x0f00_0000 } as const;
 export const MMIO_HIGH = { gpa: 0x10_0000_0000, size: 0x10_0000_0000 } as const;
 
-/** INTIDs of private peripheral interrupts (reference §5.2, §6.5). The timer's are not the ones Arm recommends. */
-export const PPI = { vmbus: 18, physicalTimer: 19, virtualTimer: 20, el2Timer: 21, pmu: 23 } as const;
+/** INTIDs of private peripheral interrupts, 16 to 31, as ACPI and the device tree tell them. */
+export interface PpiNumbers {
+  readonly vmbus: number;
+  readonly physicalTimer: number;
+  readonly virtualTimer: number;
+  readonly el2Timer: number;
+  readonly pmu: number;
+}
+/** Current hosts' (reference §5.2, §6.5). The timer's are not the ones Arm recommends. */
+export const PPI: PpiNumbers = { vmbus: 18, physicalTimer: 19, virtualTimer: 20, el2Timer: 21, pmu: 23 };
 
 /** Affinity (MPIDR_EL1 Aff3..Aff0) of VP n, as the GIC routes and PSCI names it. Real small hosts count up in Aff0 (§7.4). */
 export const affinityOf = (vp: number): number => vp;

@@ -3,7 +3,8 @@
  * virtual time; CNTVOFF is zero, so that the virtual and the physical count are the same.
  */
 import type { Clock } from '../base/clock.ts';
-import { PPI } from './addresses.ts';
+import type { Trace } from '../base/trace.ts';
+import { PPI, type PpiNumbers } from './addresses.ts';
 import type { InterruptController } from './interrupts.ts';
 
 export interface TimerOptions {
@@ -12,6 +13,24 @@ export interface TimerOptions {
   readonly frequency?: number;
   readonly clock: Clock;
   readonly interrupts: Pick<InterruptController, 'setPpi'>;
+  /** Left out: current hosts'. */
+  readonly ppi?: Pick<PpiNumbers, 'virtualTimer' | 'physicalTimer'>;
+  /** The timers count and compare, but their interrupts are connected to nothing, as on hosts before 2021 (reference §5.2). */
+  readonly silent?: boolean;
+  /** Is told when a silent timer expires. */
+  readonly trace?: Trace;
+}
+
+/** A timer for people: what a guest that waits for it needs to know. */
+export interface TimerInfo {
+  vp: number;
+  timer: Kind;
+  enabled: boolean;
+  masked: boolean;
+  /** The counter has reached CVAL. */
+  expired: boolean;
+  intid: number;
+  interrupt: 'asserted' | 'not asserted' | 'never delivered by this host';
 }
 
 /** One timer: CNTx_CTL_EL0 without ISTATUS, CNTx_CVAL_EL0. */
@@ -27,7 +46,6 @@ export interface TimerState {
 
 const KINDS = ['virtual', 'physical'] as const;
 type Kind = (typeof KINDS)[number];
-const INTID = { virtual: PPI.virtualTimer, physical: PPI.physicalTimer } as const;
 
 /** CNTx_CTL_EL0 (D19.12). */
 const ENABLE = 1;
@@ -41,11 +59,18 @@ export class GenericTimer {
   readonly frequency: number;
   readonly #clock: Clock;
   readonly #interrupts: Pick<InterruptController, 'setPpi'>;
+  readonly #intid: Record<Kind, number>;
+  readonly #silent: boolean;
+  readonly #trace: Trace | undefined;
 
   constructor(options: TimerOptions) {
     this.frequency = options.frequency ?? 25_000_000;
     this.#clock = options.clock;
     this.#interrupts = options.interrupts;
+    const ppi = options.ppi ?? PPI;
+    this.#intid = { virtual: ppi.virtualTimer, physical: ppi.physicalTimer };
+    this.#silent = options.silent ?? false;
+    this.#trace = options.trace;
     const timers = () => Array.from({ length: options.vpCount }, (): Timer => ({ ctl: 0, cval: 0n }));
     this.state = { virtual: timers(), physical: timers() };
     for (const kind of KINDS)
@@ -90,10 +115,26 @@ export class GenericTimer {
     const t = this.state[kind][vp];
     const armed = (t.ctl & (ENABLE | IMASK)) === ENABLE;
     const met = this.#met(t);
-    this.#interrupts.setPpi(vp, INTID[kind], armed && met);
+    if (!this.#silent) this.#interrupts.setPpi(vp, this.#intid[kind], armed && met);
+    else if (armed && met && this.#trace?.on) {
+      const message = `VP ${vp}: the ${kind} timer has expired, and this host never delivers INTID ${this.#intid[kind]}`;
+      this.#trace.emit({ kind: 'guest', part: 'generic timer', message });
+    }
     const due = armed && !met ? this.#timeOf(t.cval) : Number.POSITIVE_INFINITY;
     if (due <= Number.MAX_SAFE_INTEGER) this.#clock.set(this.#alarm(kind, vp), due);
     else this.#clock.cancel(this.#alarm(kind, vp));
+  }
+
+  /** Every timer as it is now. */
+  info(): TimerInfo[] {
+    return KINDS.flatMap((timer) =>
+      this.state[timer].map((t, vp): TimerInfo => {
+        const [enabled, masked, expired] = [(t.ctl & ENABLE) !== 0, (t.ctl & IMASK) !== 0, this.#met(t)];
+        const asserted = enabled && !masked && expired ? 'asserted' : 'not asserted';
+        const interrupt = this.#silent ? 'never delivered by this host' : asserted;
+        return { vp, timer, enabled, masked, expired, intid: this.#intid[timer], interrupt };
+      }),
+    );
   }
 
   /** Reads CNTFRQ_EL0, CNTPCT_EL0, CNTVCT_EL0 or CNT{P,V}_{CTL,CVAL,TVAL}_EL0 of `vp`. */

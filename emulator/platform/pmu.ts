@@ -13,6 +13,8 @@ export interface PmuOptions {
   readonly vpCount: number;
   readonly version: PmuVersion;
   readonly interrupts: Pick<InterruptController, 'setPpi'>;
+  /** INTID of its overflow interrupt. Left out: current hosts'. */
+  readonly intid?: number;
 }
 
 /** Number of event counters. The cycle counter is number 31. */
@@ -187,7 +189,11 @@ export class Pmu {
   /** The interrupt is level-sensitive: as long as an overflow is told and enabled. */
   #update(vp: number): void {
     const s = this.state.vps[vp];
-    this.#options.interrupts.setPpi(vp, PPI.pmu, (s.control & PMCR.E) !== 0 && (s.overflow & s.interrupts) !== 0);
+    this.#options.interrupts.setPpi(
+      vp,
+      this.#options.intid ?? PPI.pmu,
+      (s.control & PMCR.E) !== 0 && (s.overflow & s.interrupts) !== 0,
+    );
   }
 
   /** Reads PM*_EL0, PMINTEN*_EL1 and PMMIR_EL1 of `vp`. */

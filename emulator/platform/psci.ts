@@ -10,7 +10,13 @@ export interface PsciHost {
   isOn(vp: number): boolean;
   /** True when code may start at this GPA. */
   isMemory(gpa: bigint): boolean;
+  /** Left out: 1.1. */
+  readonly version?: PsciVersion;
 }
+
+/** Real Hyper-V says 1.0 (reference §1.2): no SYSTEM_RESET2. */
+export const PSCI_VERSIONS = { '1.0': 0x10000n, '1.1': 0x10001n } as const;
+export type PsciVersion = keyof typeof PSCI_VERSIONS;
 
 /** Return codes (§5.2.2). */
 const SUCCESS = 0n;
@@ -28,6 +34,7 @@ const PSCI_FEATURES = 0x8400000a;
 const AFFINITY_MASK = 0xff00ffffffn;
 
 export function psciRows(host: PsciHost): SmcccRow[] {
+  const version = host.version ?? '1.1';
   const vpOf = (mpidr: bigint): number => {
     for (let vp = 0; vp < host.vpCount; vp++) if (BigInt(affinityOf(vp)) === (mpidr & AFFINITY_MASK)) return vp;
     return -1;
@@ -38,7 +45,7 @@ export function psciRows(host: PsciHost): SmcccRow[] {
     { id: (id | 0x40000000) >>> 0, name, call: (ctx) => call(ctx, (n) => ctx.registers.x(n)) },
   ];
   return [
-    { id: 0x84000000, name: 'PSCI_VERSION', call: () => 0x10001n },
+    { id: 0x84000000, name: 'PSCI_VERSION', call: () => PSCI_VERSIONS[version] },
     // Power-down states are taken as standby, which §5.4.4 permits: execution goes on after the call.
     ...both(0x84000001, 'CPU_SUSPEND', () => ({ result: SUCCESS, effect: { kind: 'suspend' } })),
     { id: 0x84000002, name: 'CPU_OFF', call: () => ({ result: SUCCESS, effect: { kind: 'cpu-off' } }) },
@@ -69,10 +76,12 @@ export function psciRows(host: PsciHost): SmcccRow[] {
         return known && ctx.supports(id) ? SUCCESS : NOT_SUPPORTED;
       },
     },
-    ...both(0x84000012, 'SYSTEM_RESET2', (_, arg) =>
-      // SYSTEM_WARM_RESET is the only architectural reset type.
-      (arg(1) & 0xffffffffn) === 0n ? { result: SUCCESS, effect: { kind: 'reset' } } : INVALID_PARAMETERS,
-    ),
+    ...(version === '1.0'
+      ? [absent(0x84000012, 'SYSTEM_RESET2'), absent(0xc4000012, 'SYSTEM_RESET2')]
+      : both(0x84000012, 'SYSTEM_RESET2', (_, arg) =>
+          // SYSTEM_WARM_RESET is the only architectural reset type.
+          (arg(1) & 0xffffffffn) === 0n ? { result: SUCCESS, effect: { kind: 'reset' } } : INVALID_PARAMETERS,
+        )),
     absent(0x84000005, 'MIGRATE'),
     absent(0x8400000e, 'SYSTEM_SUSPEND'),
     absent(0xc400000e, 'SYSTEM_SUSPEND'),

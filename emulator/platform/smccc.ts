@@ -48,12 +48,15 @@ const workaround = (id: number, name: string): SmcccRow => ({ id, name, call: ()
 const UNAFFECTED = 1n;
 
 const VERSION = 0x80000000;
+/** Versions that a host may say; `none`: the call is there and refused, as on hosts up to 2021 (reference §1.2). */
+export const SMCCC_VERSIONS = { '1.1': 0x10001n, '1.2': 0x10002n, '1.3': 0x10003n, none: NOT_SUPPORTED } as const;
+export type SmcccVersion = keyof typeof SMCCC_VERSIONS;
 const ARCH_FEATURES = 0x80000001;
 const WORKAROUNDS = new Set([0x80008000, 0x80007fff, 0x80003fff]);
 
 /** Arm architecture calls (owner 0), and probes of services that are not here. */
-export const SMCCC_ROWS: readonly SmcccRow[] = [
-  { id: VERSION, name: 'SMCCC_VERSION', call: () => 0x10002n },
+export const smcccRows = (version: SmcccVersion = '1.2'): SmcccRow[] => [
+  { id: VERSION, name: 'SMCCC_VERSION', call: () => SMCCC_VERSIONS[version] },
   {
     id: ARCH_FEATURES,
     name: 'SMCCC_ARCH_FEATURES',

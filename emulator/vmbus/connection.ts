@@ -205,10 +205,10 @@ export class Connection implements MessagePort {
     const modern = version >= VERSION_5_0;
     const sint = Number(m.InterruptPage & 0xffn);
     const vtl = Number((m.InterruptPage >> 8n) & 0xffn);
-    const targetOk = m.TargetVp < this.#partition.vps.length;
-    this.state.targetVp = targetOk ? m.TargetVp : vp;
+    const target = this.#partition.vpAt(m.TargetVp);
+    this.state.targetVp = target ? target.index : vp;
     const known = this.#versions.includes(version);
-    const supported = known && targetOk && (!modern || (sint === VMBUS_SINT && vtl === 0));
+    const supported = known && target !== undefined && (!modern || (sint === VMBUS_SINT && vtl === 0));
     if (!supported) {
       if (known) this.#note(`connection to VP ${m.TargetVp}, SINT ${sint}, VTL ${vtl} refused`);
       this.#send('VersionResponse', { VersionSupported: 0 });
@@ -342,11 +342,12 @@ export class Connection implements MessagePort {
     // Each ring has its header and one page of data at least.
     const fits = pages !== undefined && downstream >= 2 && pages.length - downstream >= 2;
     const ready = channel?.state.state === 'offered' || channel?.state.state === 'closed';
-    const ok = channel && ready && fits && m.TargetVp < this.#partition.vps.length;
+    const target = this.#partition.vpAt(m.TargetVp);
+    const ok = channel && ready && fits && target;
     if (!ok) this.#note(`channel ${m.ChildRelId} cannot be opened: ${describe(ready, fits)}`);
     this.#send('OpenChannelResult', { ChildRelId: m.ChildRelId, OpenId: m.OpenId, Status: ok ? 0 : NT_INVALID_PARAMETER });
     if (!ok) return;
-    channel.attach(m.OpenId, m.RingBufferGpadlHandle, pages, downstream, m.TargetVp);
+    channel.attach(m.OpenId, m.RingBufferGpadlHandle, pages, downstream, target.index);
     this.#monitor.watch();
   }
 
@@ -366,8 +367,9 @@ export class Connection implements MessagePort {
 
   #modifyChannel(m: MessageBody<'ModifyChannel'>): void {
     const channel = this.#channel(m.ChildRelId, m);
-    const ok = channel?.state.state === 'open' && m.TargetVp < this.#partition.vps.length;
-    if (ok) channel.state.targetVp = m.TargetVp;
+    const target = this.#partition.vpAt(m.TargetVp);
+    const ok = channel?.state.state === 'open' && target !== undefined;
+    if (ok) channel.state.targetVp = target.index;
     if (this.state.version >= VERSION_5_3)
       this.#send('ModifyChannelResponse', { ChildRelId: m.ChildRelId, Status: ok ? 0 : NT_INVALID_PARAMETER });
   }

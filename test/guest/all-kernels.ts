@@ -44,7 +44,7 @@ async function run(row: Row, logs: string): Promise<boolean> {
   const { kernel, cpus, vmbusVersion } = row;
   let outcome: Outcome;
   try {
-    outcome = await exercise(kernel, { cpus, ...(vmbusVersion === undefined ? {} : { vmbusVersion }) });
+    outcome = await exercise(kernel, { cpus, ...(vmbusVersion === undefined ? {} : { platformOverrides: { vmbusVersion } }) });
     const spoken = /Vmbus version:(\S+)/.exec(outcome.console)?.[1];
     // 6.1 and 6.12 know nothing newer than 5.3.
     const newest = ['bookworm', 'trixie'].includes(kernel.suite) ? '5.3' : '6.0';

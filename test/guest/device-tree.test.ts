@@ -30,7 +30,7 @@ for (const [suite, boot, discovery, found] of [
   ['sid', 'device-tree', ['acpi'], false],
 ] as const)
   test(`${suite}, ${boot}: a host that shows itself by ${discovery.join() || 'nothing'} is ${found ? 'found' : 'not taken for Hyper-V'}`, async () => {
-    const guest = new Recorded(await debianConfig(suite, { boot, discovery }));
+    const guest = new Recorded(await debianConfig(suite, { boot, platformOverrides: { discovery } }));
     assert.deepEqual(guest.finish(), { kind: 'power-off' }, guest.console.slice(-2000));
     assert.equal(bound(guest.console), found ? 4 : 0);
     assert.equal(/Hyper-V: (privilege flags|PV features|Host Build)/.test(guest.console), found);

@@ -131,7 +131,7 @@ export async function exercise({ suite, flavour, version }: Kernel, overrides: P
   const guest = await debianGuest({ suite, flavour });
   const kernelName = path.basename(guest.kernel);
   // Linux moves channels from 4.1 on.
-  const old = ['3.0', '4.0'].includes(overrides.vmbusVersion ?? '');
+  const old = ['3.0', '4.0'].includes(String(overrides.platformOverrides?.vmbusVersion));
   const machine = createMachine({
     ...DEFAULTS,
     memory: 768,
@@ -169,7 +169,7 @@ export async function exercise({ suite, flavour, version }: Kernel, overrides: P
   const order = /^ORDER: (.*)$/m.exec(console)?.[1].trim().split(' ') ?? [];
   want(order.length > 0, 'no module');
   // Sockets are there from VMBus 4.0 on: the module refuses to load without.
-  const none = overrides.vmbusVersion === '3.0' ? 'hv_sock' : undefined;
+  const none = overrides.platformOverrides?.vmbusVersion === '3.0' ? 'hv_sock' : undefined;
   for (const name of order) want(name === none || console.includes(`MODULE: ${name} loaded`), `module ${name} was not loaded`);
   const devices = lines.flatMap((l) => {
     const m = /^VMBUS: \S+ class \{(\S+)\} state \d driver (\S+)/.exec(l);

@@ -27,7 +27,7 @@ for (const [suite, newest, versions] of [
 ] as const)
   for (const version of versions)
     test(`${suite}: a host that speaks VMBus up to ${version}`, async () => {
-      const guest = new Recorded(await debianConfig(suite, { vmbusVersion: version }));
+      const guest = new Recorded(await debianConfig(suite, { platformOverrides: { vmbusVersion: version } }));
       assert.deepEqual(guest.finish(), { kind: 'power-off' }, guest.console.slice(-2000));
       const expected = Number(version) > Number(newest) ? newest : version;
       assert.match(guest.console, new RegExp(`Vmbus version:${expected}`));
@@ -41,7 +41,7 @@ for (const suite of ['own', 'sid'])
   test(`${suite}: with monitor pages the disk's requests are bits in memory, without them hypercalls`, async () => {
     /** Signals to the controller, and how many of them were hypercalls. */
     const run = async (monitorPages: boolean) => {
-      const guest = await scripted(suite, `${READ}\n${monitorPages ? MONITOR : ''}`, { monitorPages, disks: [emptyDisk()] });
+      const guest = await scripted(suite, `${READ}\n${monitorPages ? MONITOR : ''}`, { platformOverrides: { monitorPages }, disks: [emptyDisk()] });
       const asked = new Map<unknown, number>();
       guest.machine.subscribe((e) => {
         if (e.kind !== 'hypercall' || e.name !== 'HvCallSignalEvent') return;
@@ -62,7 +62,7 @@ for (const suite of ['own', 'sid'])
 
 test('the last relids there are: Linux opens them, takes their interrupts and signals them', async () => {
   const firstRelid = 2048 - Object.keys(DEVICES).length;
-  const guest = await scripted('sid', `${READ}; sleep 5`, { disks: [emptyDisk()], firstRelid });
+  const guest = await scripted('sid', `${READ}; sleep 5`, { disks: [emptyDisk()], platformOverrides: { firstRelid } });
   assert.deepEqual(guest.finish(), { kind: 'power-off' }, guest.console.slice(-2000));
   const open = guest.machine.vmbus().channels.filter((c) => c.state === 'open');
   assert.ok(open.length >= 5 && open.every((c) => c.relid >= firstRelid && c.packetsFromGuest > 0), JSON.stringify(open));
@@ -104,7 +104,7 @@ test('channels are moved to other VPs while they work (MODIFYCHANNEL), with an a
   ]) {
     const move = 'for c in /sys/bus/vmbus/devices/*/channels/*/cpu; do echo $1 > $c && echo ON $(cat $c); done';
     const script = `move() { ${move}; }\nfor n in 1 2 3 0 3; do move $n; ${READ}; sleep 1; done`;
-    const guest = await scripted(suite, script, { cpus: 4, vmbusVersion, disks: [emptyDisk()] });
+    const guest = await scripted(suite, script, { cpus: 4, platformOverrides: { vmbusVersion }, disks: [emptyDisk()] });
     assert.deepEqual(guest.finish(), { kind: 'power-off' }, guest.console.slice(-2000));
     const open = guest.machine.vmbus().channels.filter((c) => c.state === 'open');
     assert.ok(open.length >= 5);

@@ -1,6 +1,6 @@
 /** Differentiated System Description Table: the devices of reference hyperv-arm64.md §7.5. */
 import { struct } from '../../base/struct.ts';
-import { COM1, COM2, MMIO_HIGH, MMIO_LOW, PPI } from '../../platform/addresses.ts';
+import { COM1, COM2, MMIO_HIGH, MMIO_LOW } from '../../platform/addresses.ts';
 import {
   device,
   integer,
@@ -28,23 +28,25 @@ const uart = (path: string, uid: number, port: { gpa: number; size: number; inti
     name('_CRS', resourceTemplate(memory32Fixed(port.gpa, port.size), interrupt('level', port.intid))),
   );
 
-export function dsdt(vpCount: number): Uint8Array {
-  const vmbus = device(
-    'VMBS',
-    name('_HID', string('MSFT1000')),
-    name('_CID', string('VMBus')),
-    name('_DDN', string('VMBUS')),
-    name('_UID', integer(0)),
-    name('_CCA', integer(1)), // rings are coherent; absent would mean they are not
-    name('_STA', integer(0xf)),
-    name('_CRS', resourceTemplate(interrupt('edge', PPI.vmbus))),
-  );
+/** `vmbusIntid`: the interrupt of VMBus; undefined: there is none. */
+export function dsdt(vpCount: number, vmbusIntid: number | undefined): Uint8Array {
+  const vmbus = (intid: number): Uint8Array =>
+    device(
+      'VMBS',
+      name('_HID', string('MSFT1000')),
+      name('_CID', string('VMBus')),
+      name('_DDN', string('VMBUS')),
+      name('_UID', integer(0)),
+      name('_CCA', integer(1)), // rings are coherent; absent would mean they are not
+      name('_STA', integer(0xf)),
+      name('_CRS', resourceTemplate(interrupt('edge', intid))),
+    );
   const vmod = device(
     'VMOD',
     name('_HID', string('ACPI0004')), // module device: its windows are what Linux gives to VMBus devices
     name('_UID', integer(0)),
     name('_CRS', resourceTemplate(memoryWindow32(MMIO_LOW.gpa, MMIO_LOW.size), memoryWindow64(MMIO_HIGH.gpa, MMIO_HIGH.size))),
-    vmbus,
+    ...(vmbusIntid === undefined ? [] : [vmbus(vmbusIntid)]),
     uart('UAR1', 1, COM1),
     uart('UAR2', 2, COM2),
   );

@@ -1,6 +1,6 @@
 /** Generic Timer Description Table, revision 2: ACPI 6.4 §5.2.24. */
 import { struct, u32, u64 } from '../../base/struct.ts';
-import { PPI } from '../../platform/addresses.ts';
+import type { PpiNumbers } from '../../platform/addresses.ts';
 import { table, TableHeader } from './table.ts';
 
 export const Gtdt = struct(
@@ -29,15 +29,15 @@ const FLAGS = 4;
 /** "No memory-mapped counter". */
 const ABSENT = 0xffffffffffffffffn;
 
-export function gtdt(): Uint8Array {
+export function gtdt(ppi: PpiNumbers): Uint8Array {
   return table({ signature: 'GTDT', revision: 2 }, Gtdt, {
     controlBase: ABSENT,
-    el1Interrupt: PPI.physicalTimer,
+    el1Interrupt: ppi.physicalTimer,
     el1Flags: FLAGS,
-    virtualInterrupt: PPI.virtualTimer,
+    virtualInterrupt: ppi.virtualTimer,
     virtualFlags: FLAGS,
     // Named as real hosts name it although there is no EL2: Linux maps it, and calls GSI 0 a firmware bug.
-    el2Interrupt: PPI.el2Timer,
+    el2Interrupt: ppi.el2Timer,
     el2Flags: FLAGS,
     readBase: ABSENT,
   });

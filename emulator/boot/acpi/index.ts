@@ -1,5 +1,6 @@
 /** The platform's ACPI tables as one block of memory. */
 import { alignUp } from '../../base/bits.ts';
+import type { PpiNumbers } from '../../platform/addresses.ts';
 import { dbg2 } from './dbg2.ts';
 import { dsdt } from './dsdt.ts';
 import { fadt, type PsciConduit } from './fadt.ts';
@@ -14,8 +15,11 @@ export interface AcpiOptions {
   vpCount: number;
   seed: number;
   psciConduit: PsciConduit;
-  /** The tables say that this is a Hyper-V guest. */
-  hyperv: boolean;
+  ppi: PpiNumbers;
+  /** There is VMBus, and what else only Hyper-V has. */
+  hypervisor: boolean;
+  /** The FADT says that this is a Hyper-V guest. */
+  hypervisorId: boolean;
 }
 
 export interface AcpiTable {
@@ -36,14 +40,15 @@ export function acpiTables(gpa: number, options: AcpiOptions): AcpiTable[] {
     at = alignUp(here + data.length, 64);
     return here;
   };
-  const definitions = place(dsdt(options.vpCount));
+  const { vpCount, ppi, hypervisor } = options;
+  const definitions = place(dsdt(vpCount, hypervisor ? ppi.vmbus : undefined));
   const listed = [
-    fadt(definitions, options.psciConduit, options.hyperv),
-    madt(options.vpCount),
-    gtdt(),
+    fadt(definitions, options.psciConduit, options.hypervisorId),
+    madt(vpCount, ppi.pmu),
+    gtdt(ppi),
     spcr(),
     dbg2(),
-    oem0(options.seed),
+    ...(hypervisor ? [oem0(options.seed)] : []),
   ].map(place);
   const root = place(xsdt(listed));
   return [{ name: 'RSDP', gpa, data: rsdp(root) }, ...out];

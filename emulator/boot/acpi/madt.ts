@@ -1,6 +1,6 @@
 /** Multiple APIC Description Table: ACPI 6.4 §5.2.12; GICC §5.2.12.14, GICD §5.2.12.15. */
 import { bytes, struct, u16, u32, u64, u8 } from '../../base/struct.ts';
-import { affinityOf, GICD, GICR, PPI } from '../../platform/addresses.ts';
+import { affinityOf, GICD, GICR } from '../../platform/addresses.ts';
 import { table, TableHeader } from './table.ts';
 
 export const Madt = struct('Madt', { header: TableHeader, localInterruptController: u32, flags: u32 }, { size: 44 });
@@ -42,7 +42,7 @@ const GICV3 = 3;
 export const processorUid = (vp: number): number => vp + 1;
 
 /** Redistributors are told per GICC, as real hosts do; there is no GICR structure. */
-export function madt(vpCount: number): Uint8Array {
+export function madt(vpCount: number, pmuIntid: number): Uint8Array {
   const vps = Array.from({ length: vpCount }, (_, vp) =>
     Gicc.make({
       type: 11,
@@ -51,7 +51,7 @@ export function madt(vpCount: number): Uint8Array {
       uid: processorUid(vp),
       // Bit 1 clear: the performance interrupt is level-triggered.
       flags: ENABLED,
-      performanceInterrupt: PPI.pmu,
+      performanceInterrupt: pmuIntid,
       redistributor: BigInt(GICR.gpa + vp * GICR.stride),
       mpidr: BigInt(affinityOf(vp)),
     }),

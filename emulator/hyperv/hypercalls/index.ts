@@ -4,6 +4,14 @@ import { EXTENDED } from './extended.ts';
 import { IPC } from './ipc.ts';
 import { PARTITION } from './partition.ts';
 import { VIRTUAL_ADDRESS } from './virtual-address.ts';
+import { VIRTUAL_PROCESSOR } from './virtual-processor.ts';
 import { VP_REGISTERS } from './vp-registers.ts';
 
-export const HYPERCALLS: readonly Hypercall[] = [...VP_REGISTERS, ...IPC, ...PARTITION, ...VIRTUAL_ADDRESS, ...EXTENDED];
+export const HYPERCALLS: readonly Hypercall[] = [
+  ...VP_REGISTERS,
+  ...IPC,
+  ...PARTITION,
+  ...VIRTUAL_ADDRESS,
+  ...VIRTUAL_PROCESSOR,
+  ...EXTENDED,
+];

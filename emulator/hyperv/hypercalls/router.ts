@@ -173,6 +173,7 @@ export class Router {
     if (word.fast) {
       const inputPairs = pairs(inputSize);
       const outputPairs = pairs(request.outputSize);
+      if (outputPairs > 0 && !this.#partition.has('FastHypercallOutput')) return refuse(STATUS.INVALID_HYPERCALL_INPUT);
       if ((inputPairs + outputPairs) * 2 > WINDOW_REGISTERS) return refuse(STATUS.INVALID_HYPERCALL_INPUT);
       const view = new DataView(new ArrayBuffer(inputPairs * 16));
       for (let i = 0; i < inputPairs * 2; i++) view.setBigUint64(i * 8, regs.x(start + i), true);

@@ -14,10 +14,10 @@ const TARGET_VTL = 0x0f;
 function target(caller: Caller, input: Value<typeof HvInputVpRegisters>): Vp | number {
   if (input.PartitionId !== HV_PARTITION_ID_SELF && input.PartitionId !== PARTITION_ID) return STATUS.INVALID_PARTITION_ID;
   if (input.InputVtl & USE_TARGET_VTL && input.InputVtl & TARGET_VTL) return STATUS.INVALID_PARAMETER;
-  const index = input.VpIndex === HV_VP_INDEX_SELF ? caller.vp : input.VpIndex;
-  const vp = caller.partition.vps[index];
+  const { partition } = caller;
+  const vp = input.VpIndex === HV_VP_INDEX_SELF ? partition.vps[caller.vp] : partition.vpAt(input.VpIndex);
   if (!vp) return STATUS.INVALID_VP_INDEX;
-  if (index !== caller.vp && !caller.partition.has('AccessVpRegisters')) return STATUS.ACCESS_DENIED;
+  if (vp.index !== caller.vp && !partition.has('AccessVpRegisters')) return STATUS.ACCESS_DENIED;
   return vp;
 }
 

@@ -223,7 +223,7 @@ test('PostMessage hands over exactly the payload and limits size, type and conne
 });
 
 test('an 8-byte fast output takes one register', () => {
-  const features = featuresOf(['AccessPartitionId', 'EnableExtendedHypercalls']);
+  const features = featuresOf(['AccessPartitionId', 'EnableExtendedHypercalls', 'FastHypercallOutput']);
   const g = new FakeGuest({ features });
   const before = g.x.slice();
   g.raw(FAST | 0x46n, []);

@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Trace, type TraceEvent } from '../../../emulator/base/trace.ts';
 import { psciRows } from '../../../emulator/platform/psci.ts';
-import { SMCCC_ROWS, Smccc } from '../../../emulator/platform/smccc.ts';
+import { smcccRows, Smccc } from '../../../emulator/platform/smccc.ts';
 
 function firmware() {
   const trace = new Trace();
   const events: TraceEvent[] = [];
   trace.subscribe((e) => events.push(e));
   const host = { vpCount: 3, isOn: (vp: number) => vp !== 2, isMemory: (gpa: bigint) => gpa < 0x1000_0000n };
-  const smccc = new Smccc([...SMCCC_ROWS, ...psciRows(host)], trace);
+  const smccc = new Smccc([...smcccRows(), ...psciRows(host)], trace);
   /** Signed X0, and the effect's kind. */
   const call = (id: number, ...args: bigint[]) => {
     const x = [BigInt(id), ...args];
@@ -119,5 +119,5 @@ test('every call is told by name', () => {
 });
 
 test('two rows with one number are refused', () => {
-  assert.throws(() => new Smccc([...SMCCC_ROWS, SMCCC_ROWS[0]], new Trace()), /0x80000000 is there twice/);
+  assert.throws(() => new Smccc([...smcccRows(), smcccRows()[0]], new Trace()), /0x80000000 is there twice/);
 });
