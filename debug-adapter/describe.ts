@@ -285,6 +285,38 @@ function crashTitle({ message, parameters }: { message: string; parameters: read
   return line?.replace(/^\[ *\d+\.\d+\] /, '').trim() ?? parameters.map((p) => hex(p)).join(', ');
 }
 
+/** The host that the guest sees, and what its timers wait for. */
+export function describePlatform(machine: Machine): string[] {
+  const { name, title, discovery, conduits, ppi, vpIndex, vmbusVersion, timer, timers, hypervisor } = machine.platform();
+  const words = (list: readonly string[]): string => list.join(', ') || 'none';
+  return [
+    `platform ${name}: ${title}`,
+    ...(hypervisor
+      ? [
+          `  found by ${words(discovery)}; hypercalls by ${words(conduits)}; VMBus up to ${vmbusVersion}`,
+          `  VP indices ${vpIndex.join(', ')}`,
+        ]
+      : []),
+    `  PPIs ${Object.entries(ppi)
+      .map(([of, intid]) => `${of} ${intid}`)
+      .join(', ')}`,
+    `  timer interrupts ${timer === 'silent' ? 'are never delivered' : 'are delivered'}`,
+    ...timers
+      .filter((t) => t.enabled)
+      .map(
+        (t) =>
+          `  VP ${t.vp} ${t.timer} timer: enabled${t.masked ? ', masked' : ''}, ${t.expired ? 'expired' : 'not expired'}, INTID ${t.intid} ${t.interrupt}`,
+      ),
+  ];
+}
+
+/** Why a guest that waits will not be woken: timers that have expired and whose interrupts never come. */
+export const lostInterrupts = (machine: Machine): string[] =>
+  machine
+    .platform()
+    .timers.filter((t) => t.enabled && !t.masked && t.expired && t.interrupt === 'never delivered by this host')
+    .map((t) => `VP ${t.vp}: its ${t.timer} timer has expired; this host never delivers INTID ${t.intid}`);
+
 /** What has stopped the guest, in one line. */
 export function exitTitle(exit: Exit, kernel: GuestKernel): string {
   switch (exit.kind) {

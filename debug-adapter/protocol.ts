@@ -16,6 +16,10 @@ export interface LaunchArguments {
   boot?: string;
   /** With `device-tree`: address of the program, `0x...`. */
   load?: string;
+  /** The host that the guest sees: a name of emulator/personalities.ts. */
+  platform?: string;
+  /** Single facts of it that are different, by name. */
+  platformOverrides?: Record<string, boolean | number | string | (number | string)[]>;
   /** Newest VMBus version that the host speaks: `5.2`. */
   vmbusVersion?: string;
   /** The guest signals its disks and network by monitor pages. Default false. */

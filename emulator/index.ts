@@ -30,7 +30,7 @@ export {
   type PlatformOverrides,
   type SocketsConfig,
 } from './config.ts';
-export { PERSONALITIES, PERSONALITY_NAMES, type Personality, personality } from './personalities.ts';
+export { PERSONALITIES, PERSONALITY_NAMES, type Personality, PLATFORM_SETTINGS, personality } from './personalities.ts';
 export type { ImageFile } from './host/disk.ts';
 export { pcapngFrame, pcapngHeader } from './host/pcapng.ts';
 export { openImage, type ParentOpener } from './host/image.ts';
@@ -111,6 +111,24 @@ export interface RegisterInfo {
   /** 32, 64 or 128. */
   width: number;
   writable: boolean;
+}
+
+/** The host that the guest sees. */
+export interface PlatformInfo {
+  /** Its name in personalities.ts, whatever was overridden. */
+  name: string;
+  title: string;
+  /** False: a plain machine, without Hyper-V. */
+  hypervisor: boolean;
+  discovery: string[];
+  conduits: string[];
+  /** INTIDs. */
+  ppi: import('./platform/addresses.ts').PpiNumbers;
+  /** HvRegisterVpIndex of VP n. */
+  vpIndex: number[];
+  vmbusVersion: string;
+  timer: 'fires' | 'silent';
+  timers: import('./platform/generic-timer.ts').TimerInfo[];
 }
 
 /** A named tree of everything that can be looked at: plain values, by part. */
@@ -265,6 +283,8 @@ export interface Machine {
   /** What the guest has written to a disk: offsets and bytes, ascending. */
   diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]>;
   inspect(): Inspect;
+  /** The host that the guest sees, and the generic timers as they are now. */
+  platform(): PlatformInfo;
 
   // --- the outside -----------------------------------------------------------------------------------------------
   /** Bytes typed on the serial console; they reach the guest at the next slice. */

@@ -37,6 +37,7 @@ import type {
   MouseInput,
   NetworkEvent,
   NetworkRequest,
+  PlatformInfo,
   RegisterInfo,
   Screen,
   Snapshot,
@@ -127,6 +128,7 @@ class HyperVMachine implements Machine {
   readonly #registers: Registers;
   readonly #smccc: Smccc;
   readonly #platform: Personality;
+  readonly #platformName: string;
   readonly #history: RamHistory;
   readonly #quantum: number;
   readonly #loop: LoopState = { current: 0, turn: 0, spins: 0, retired: [], inputLog: [] };
@@ -156,8 +158,9 @@ class HyperVMachine implements Machine {
     if (!model) throw new ConfigError(`cpu "${config.cpu}" is not a model: ${Object.keys(MODELS).join(', ')}`);
     const platform = personality(config.platform, config.platformOverrides);
     this.#platform = platform;
-    if (!platform.hypervisor && (config.disks?.length || config.network))
-      throw new ConfigError(`platform "${config.platform}" has no VMBus: it cannot have disks or a network`);
+    this.#platformName = config.platform ?? DEFAULTS.platform;
+    if (!platform.hypervisor && (config.disks?.length || config.network || config.sockets))
+      throw new ConfigError(`platform "${this.#platformName}" has no VMBus: it cannot have disks, a network or sockets`);
     this.vpCount = config.cpus;
     this.#quantum = config.quantum;
     this.#loop.retired = new Array<number>(config.cpus).fill(0);
@@ -717,22 +720,15 @@ class HyperVMachine implements Machine {
   diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]> {
     return this.#vmbus.pci.has(name) ? this.#vmbus.pci.written(name) : this.#vmbus.scsi.written(name);
   }
-  inspect(): Inspect {
-    const { features, ppi, timer } = this.#platform;
+  platform(): PlatformInfo {
+    const { title, timer, discovery, conduits, ppi, vmbusVersion, hypervisor } = this.#platform;
     return {
-      ...(capture(this.#state) as Inspect),
-      platform: capture(
-        {
-          name: this.#platform.title,
-          timer,
-          features,
-          ppi,
-          vpIndex: this.#partition.vpIndex.slice(),
-          timers: this.#timer.info(),
-        },
-        'platform',
-      ),
-    } as Inspect;
+      ...{ name: this.#platformName, title, hypervisor, discovery: [...discovery], conduits: [...conduits] },
+      ...{ ppi: { ...ppi }, vpIndex: [...this.#partition.vpIndex], vmbusVersion, timer, timers: this.#timer.info() },
+    };
+  }
+  inspect(): Inspect {
+    return { ...(capture(this.#state) as Inspect), platform: capture(this.platform(), 'platform') as Inspect };
   }
 
   // --- state -----------------------------------------------------------------------------------------------------

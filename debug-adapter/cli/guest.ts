@@ -12,6 +12,9 @@ import {
   DEFAULTS,
   createMachine,
   isBootKind,
+  PERSONALITY_NAMES,
+  PLATFORM_SETTINGS,
+  type PlatformOverrides,
 } from '../../emulator/index.ts';
 import { unwrapKernel } from '../kernel-file.ts';
 import { DiskFiles } from '../disks.ts';
@@ -42,6 +45,8 @@ export const MACHINE_OPTIONS = {
   display: { type: 'string' },
   'vmbus-version': { type: 'string' },
   'monitor-pages': { type: 'boolean' },
+  platform: { type: 'string' },
+  'platform-set': { type: 'string', multiple: true },
 } as const;
 
 export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image, compressed Image, EFI zboot image or ELF; with --boot device-tree any
@@ -74,11 +79,18 @@ export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image,
   --kvp KEY=VALUE          an item of the external key-value pool, may be repeated (the guest needs hv_kvp_daemon)
   --copy FILE:PATH         copies FILE to PATH in the guest as soon as it takes it, may be repeated; what is there is
                            replaced, folders are made (the guest needs hv_fcopy_daemon)
-  --vmbus-version VERSION  the newest VMBus version that the host speaks: 2.4, 3.0, 4.0, 4.1, 5.0 to 5.3 or 6.0 (default)
+  --platform NAME          the host that the guest sees: ${PERSONALITY_NAMES.join(', ')}
+                           (default ${DEFAULTS.platform}: everything that works here)
+  --platform-set NAME=VALUE
+                           one fact of it that is different, may be repeated: a bit of the feature words, a VP register, or
+                           ${PLATFORM_SETTINGS.slice(0, 8).join(', ')},
+                           ${PLATFORM_SETTINGS.slice(8, 15).join(', ')},
+                           ${PLATFORM_SETTINGS.slice(15).join(', ')}
+  --vmbus-version VERSION  the newest VMBus version that the host speaks: 2.4, 3.0, 4.0, 4.1, 5.0 to 5.3 or 6.0
   --monitor-pages          the guest signals its disks and network by monitor pages, not by hypercalls`;
 
 type MachineValues = {
-  [K in keyof typeof MACHINE_OPTIONS]?: K extends 'disk' | 'kvp' | 'copy'
+  [K in keyof typeof MACHINE_OPTIONS]?: K extends 'disk' | 'kvp' | 'copy' | 'platform-set'
     ? string[]
     : K extends 'monitor-pages'
       ? boolean
@@ -141,6 +153,18 @@ function keyValuePair(text: string): [key: string, value: string] {
   return [key, value];
 }
 
+/** The host's settings: each NAME=VALUE, and those that have an option of their own. */
+function platformOverrides(values: MachineValues): PlatformOverrides {
+  const overrides: Record<string, string | boolean> = {};
+  for (const text of values['platform-set'] ?? []) {
+    const [, name, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
+    if (name === undefined) throw new UsageError(`--platform-set ${text}: expected NAME=VALUE`);
+    overrides[name] = value;
+  }
+  const { 'vmbus-version': vmbusVersion, 'monitor-pages': monitorPages } = values;
+  return { ...overrides, ...(vmbusVersion === undefined ? {} : { vmbusVersion }), ...(monitorPages ? { monitorPages } : {}) };
+}
+
 /** FILE:PATH */
 function copyOf(text: string): CopyRequest {
   const [, from, to] = /^(.+?):(\/.+)$/.exec(text) ?? [];
@@ -196,8 +220,8 @@ export async function machineConfig(
     ...DEFAULTS,
     boot,
     ...(load === undefined ? {} : { load: Number(load) }),
-    ...(values['vmbus-version'] === undefined ? {} : { vmbusVersion: values['vmbus-version'] }),
-    ...(values['monitor-pages'] ? { monitorPages: true } : {}),
+    ...(values.platform === undefined ? {} : { platform: values.platform }),
+    platformOverrides: platformOverrides(values),
     memory: values.memory === undefined ? DEFAULTS.memory : integer('memory', values.memory, 64, 3072),
     cpus: values.cpus === undefined ? DEFAULTS.cpus : integer('cpus', values.cpus, 1, 64),
     cpu: values.cpu ?? DEFAULTS.cpu,

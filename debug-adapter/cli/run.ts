@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { type Exit, type HypercallInfo, type TraceEvent, hypercallNames } from '../../emulator/index.ts';
-import { describeStop, describeTraceEvent } from '../describe.ts';
+import { describeStop, describeTraceEvent, lostInterrupts } from '../describe.ts';
 import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks, openNetwork, openSockets } from './guest.ts';
 import { png } from '../screen.ts';
 import { openTraceFile } from '../trace-file.ts';
@@ -224,6 +224,7 @@ export async function runCommand(args: string[]): Promise<number> {
         case 'halted':
           if (await typist?.more()) break;
           say('hyperstep: the guest waits, and nothing will ever wake it');
+          for (const line of lostInterrupts(machine)) say(`hyperstep: ${line}`);
           end = 'halted';
           break;
         case 'reset':

@@ -2,7 +2,15 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { hex } from '../../emulator/base/bits.ts';
 import { callersOf, formatValue, frameState, HV, machineContext } from '../context.ts';
-import { describeFeatures, describeStack, describeVmbus, describeVpRegisters, secondsText, valueText } from '../describe.ts';
+import {
+  describeFeatures,
+  describePlatform,
+  describeStack,
+  describeVmbus,
+  describeVpRegisters,
+  secondsText,
+  valueText,
+} from '../describe.ts';
 import { completeExpression } from '../expression/complete.ts';
 import { assign, evaluateText, execute, type Target, type Value } from '../expression/evaluate.ts';
 import { ExpressionError } from '../expression/parse.ts';
@@ -56,6 +64,11 @@ export const COMMANDS: Record<string, Command> = {
     usage: 'vmbus',
     help: 'VMBus channels and their rings',
     run: (session) => describeVmbus(session.debuggee.machine).join('\n'),
+  },
+  platform: {
+    usage: 'platform',
+    help: 'the host that the guest sees, and what its timers wait for',
+    run: (session) => describePlatform(session.debuggee.machine).join('\n'),
   },
   vpregs: {
     usage: 'vpregs',

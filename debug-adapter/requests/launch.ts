@@ -3,7 +3,17 @@ import fs from 'node:fs/promises';
 import path from 'node:path';
 import { Event } from '@vscode/debugadapter';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { BOOT_KINDS, ConfigError, createMachine, DEFAULTS, isBootKind, type MachineConfig } from '../../emulator/index.ts';
+import {
+  BOOT_KINDS,
+  ConfigError,
+  createMachine,
+  DEFAULTS,
+  isBootKind,
+  type MachineConfig,
+  PERSONALITY_NAMES,
+  personality,
+  type PlatformOverrides,
+} from '../../emulator/index.ts';
 import { DiskFiles } from '../disks.ts';
 import { GuestNetwork } from '../network.ts';
 import { GuestSockets } from '../sockets.ts';
@@ -60,7 +70,8 @@ function checkArguments(args: LaunchArguments): void {
       throw new UserError(`launch.json: "${key}" ${value === undefined || value === '' ? 'is missing' : 'must be text'}`);
   };
   text('kernel', true);
-  for (const key of ['initrd', 'append', 'cpu', 'boot', 'load', 'vmbusVersion', 'display', 'consoleLog'] as const) text(key);
+  for (const key of ['initrd', 'append', 'cpu', 'boot', 'load', 'platform', 'vmbusVersion', 'display', 'consoleLog'] as const)
+    text(key);
   for (const key of ['monitorPages', 'stopOnEntry', 'stopOnCrash'] as const) {
     const value: unknown = args[key];
     if (value !== undefined && typeof value !== 'boolean') throw new UserError(`launch.json: "${key}" must be true or false`);
@@ -79,6 +90,7 @@ function checkArguments(args: LaunchArguments): void {
         `launch.json: "${key}" must be a whole number from ${least} to ${most} (${unit}), not ${JSON.stringify(value)}`,
       );
   }
+  checkPlatform(args);
   checkDisks(args.disks);
   checkRows('network', NETWORK_KEYS, args.network, '{ "mode": "internal" }');
   checkRows('sockets', SOCKETS_KEYS, args.sockets, '{ "mode": "internal" }');
@@ -104,6 +116,24 @@ function checkArguments(args: LaunchArguments): void {
       throw e instanceof UserError ? new UserError(`launch.json: "stopOnHypercalls": ${e.message}`) : e;
     }
   }
+}
+
+/** The host's settings, with those that have a name of their own in launch.json. */
+function platformOverrides({ platformOverrides: others, vmbusVersion, monitorPages }: LaunchArguments): PlatformOverrides {
+  return {
+    ...others,
+    ...(vmbusVersion === undefined ? {} : { vmbusVersion }),
+    ...(monitorPages === undefined ? {} : { monitorPages }),
+  };
+}
+
+function checkPlatform(args: LaunchArguments): void {
+  const { platformOverrides: overrides } = args;
+  if (overrides !== undefined && (typeof overrides !== 'object' || overrides === null || Array.isArray(overrides)))
+    throw new UserError('launch.json: "platformOverrides" must be an object such as { "vmbusPpi": 16 }');
+  const name =
+    args.platform === undefined || PERSONALITY_NAMES.some((n) => n === args.platform) ? 'platformOverrides' : 'platform';
+  ofSetting(name, () => personality(args.platform, overrides));
 }
 
 /** What a disk of launch.json may say. */
@@ -261,8 +291,8 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       append: args.append ?? DEFAULTS.append,
       boot: args.boot !== undefined && isBootKind(args.boot) ? args.boot : DEFAULTS.boot,
       ...(args.load === undefined ? {} : { load: Number(args.load) }),
-      ...(args.vmbusVersion === undefined ? {} : { vmbusVersion: args.vmbusVersion }),
-      ...(args.monitorPages === undefined ? {} : { monitorPages: args.monitorPages }),
+      ...(args.platform === undefined ? {} : { platform: args.platform }),
+      platformOverrides: platformOverrides(args),
       ...(args.display === undefined ? {} : { display: displayOf(args.display) }),
       kernel,
       kernelName,

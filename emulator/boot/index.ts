@@ -116,7 +116,7 @@ export function prepareBoot(
     hypervisorId,
   });
   for (const t of tables) put(`ACPI ${t.name}`, t.gpa, t.data);
-  const efi = efiTables({ codeGpa: code, dataGpa: data, rsdp: tables[0].gpa, seed: config.seed, conduit });
+  const efi = efiTables({ codeGpa: code, dataGpa: data, rsdp: tables[0].gpa, seed: config.seed, conduit, hypervisor });
   for (const t of efi) put(t.name, t.gpa, t.data);
 
   const map = memoryDescriptors(memoryMap(ram.installed, uses));

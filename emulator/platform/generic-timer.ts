@@ -62,6 +62,8 @@ export class GenericTimer {
   readonly #intid: Record<Kind, number>;
   readonly #silent: boolean;
   readonly #trace: Trace | undefined;
+  /** Silent timers that have been told of: once is enough. */
+  readonly #told = new Set<string>();
 
   constructor(options: TimerOptions) {
     this.frequency = options.frequency ?? 25_000_000;
@@ -116,7 +118,8 @@ export class GenericTimer {
     const armed = (t.ctl & (ENABLE | IMASK)) === ENABLE;
     const met = this.#met(t);
     if (!this.#silent) this.#interrupts.setPpi(vp, this.#intid[kind], armed && met);
-    else if (armed && met && this.#trace?.on) {
+    else if (armed && met && this.#trace?.on && !this.#told.has(this.#alarm(kind, vp))) {
+      this.#told.add(this.#alarm(kind, vp));
       const message = `VP ${vp}: the ${kind} timer has expired, and this host never delivers INTID ${this.#intid[kind]}`;
       this.#trace.emit({ kind: 'guest', part: 'generic timer', message });
     }

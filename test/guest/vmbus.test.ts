@@ -41,7 +41,10 @@ for (const suite of ['own', 'sid'])
   test(`${suite}: with monitor pages the disk's requests are bits in memory, without them hypercalls`, async () => {
     /** Signals to the controller, and how many of them were hypercalls. */
     const run = async (monitorPages: boolean) => {
-      const guest = await scripted(suite, `${READ}\n${monitorPages ? MONITOR : ''}`, { platformOverrides: { monitorPages }, disks: [emptyDisk()] });
+      const guest = await scripted(suite, `${READ}\n${monitorPages ? MONITOR : ''}`, {
+        platformOverrides: { monitorPages },
+        disks: [emptyDisk()],
+      });
       const asked = new Map<unknown, number>();
       guest.machine.subscribe((e) => {
         if (e.kind !== 'hypercall' || e.name !== 'HvCallSignalEvent') return;

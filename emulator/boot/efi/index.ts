@@ -13,6 +13,8 @@ export interface EfiOptions {
   rsdp: number;
   seed: number;
   conduit: PsciConduit;
+  /** False: nothing says that this is a Hyper-V guest. Default: true. */
+  hypervisor?: boolean;
 }
 
 export interface EfiPiece {
@@ -43,13 +45,13 @@ export function efiTables(options: EfiOptions): EfiPiece[] {
     at = alignUp(gpa + data.length, 64);
     return BigInt(gpa);
   };
-  const firmwareVendor = place('firmware vendor', char16('Microsoft'));
+  const firmwareVendor = place('firmware vendor', char16(options.hypervisor === false ? 'Hyperstep' : 'Microsoft'));
   const runtime = place('EFI runtime services', services.table);
   const properties = place(
     'EFI RT properties',
     EfiRtProperties.make({ version: 1, length: EfiRtProperties.size, supported: supportedServices() }),
   );
-  const dmi = place('SMBIOS', (gpa) => smbios(gpa, options.seed));
+  const dmi = place('SMBIOS', (gpa) => smbios(gpa, options.seed, options.hypervisor));
   const list: [guid: string, table: bigint][] = [
     [GUID.acpi20, BigInt(options.rsdp)],
     [GUID.smbios3, dmi],

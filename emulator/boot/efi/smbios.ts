@@ -88,16 +88,18 @@ const Chassis = struct(
 /** §7.45 */
 const End = struct('SmbiosEnd', { ...header }, { size: 4 });
 
-const MICROSOFT = 'Microsoft Corporation';
-const VERSION = 'Hyper-V UEFI Release v4.1';
+/** Manufacturer and firmware version: a Hyper-V guest's, and of a plain machine that says nothing of it. */
+const HYPERV = { maker: 'Microsoft Corporation', version: 'Hyper-V UEFI Release v4.1' } as const;
+const PLAIN = { maker: 'Hyperstep', version: '1.0' } as const;
 const CHASSIS_HANDLE = 3;
 
 /** The strings after a structure; field values are 1-based positions in this list (§6.1.3). */
 const strings = (...list: string[]): Uint8Array =>
   Uint8Array.from(list.length ? `${list.join('\0')}\0\0` : '\0\0', (c) => c.charCodeAt(0));
 
-/** The entry point for `gpa` and the structures right behind it. */
-export function smbios(gpa: number, seed: number): Uint8Array {
+/** The entry point for `gpa` and the structures right behind it. `hypervisor` false: a machine that is no Hyper-V guest. */
+export function smbios(gpa: number, seed: number, hypervisor = true): Uint8Array {
+  const { maker, version } = hypervisor ? HYPERV : PLAIN;
   const entropy = new Entropy(seed, STREAM.uuid);
   const uuid = entropy.bytes(16);
   // Digits in the form of a Hyper-V asset tag; Azure's own is a constant that would make cloud agents start.
@@ -116,7 +118,7 @@ export function smbios(gpa: number, seed: number): Uint8Array {
       release: Uint8Array.of(4, 1),
       controllerRelease: Uint8Array.of(255, 255),
     }),
-    strings(MICROSOFT, VERSION, '05/05/2021'),
+    strings(maker, version, '05/05/2021'),
     System.make({
       type: 1,
       length: System.size,
@@ -130,7 +132,7 @@ export function smbios(gpa: number, seed: number): Uint8Array {
       sku: 5,
       family: 2,
     }),
-    strings(MICROSOFT, 'Virtual Machine', VERSION, asset, 'None'),
+    strings(maker, 'Virtual Machine', version, asset, 'None'),
     Board.make({
       type: 2,
       length: Board.size,
@@ -145,7 +147,7 @@ export function smbios(gpa: number, seed: number): Uint8Array {
       chassis: CHASSIS_HANDLE,
       boardType: 10,
     }),
-    strings(MICROSOFT, 'Virtual Machine', VERSION, asset, 'None'),
+    strings(maker, 'Virtual Machine', version, asset, 'None'),
     Chassis.make({
       type: 3,
       length: Chassis.size,
@@ -158,7 +160,7 @@ export function smbios(gpa: number, seed: number): Uint8Array {
       states: Uint8Array.of(2, 2, 2),
       security: 1,
     }),
-    strings(MICROSOFT, VERSION, asset),
+    strings(maker, version, asset),
     End.make({ type: 127, length: End.size, handle: 127 }),
     strings(),
   );

@@ -5,6 +5,7 @@ import { ADVERTISED, bitNames, FEATURE_WORDS } from '../../../emulator/hyperv/fe
 import { HYPERCALLS } from '../../../emulator/hyperv/hypercalls/index.ts';
 import { VP_REGISTERS } from '../../../emulator/hyperv/registers.ts';
 import { DEVICES } from '../../../emulator/vmbus/devices/index.ts';
+import { PERSONALITIES, PERSONALITY_NAMES, PLATFORM_SETTINGS } from '../../../emulator/personalities.ts';
 import { VERSIONS, versionText } from '../../../emulator/vmbus/protocol.ts';
 
 const DOCS = fs.readFileSync(new URL('../../../docs/hyperv.md', import.meta.url), 'utf8');
@@ -62,5 +63,25 @@ test('docs/hyperv.md lists the VMBus versions and devices', () => {
   assert.deepEqual(
     ROWS.slice(at + 2, at + 2 + Object.keys(DEVICES).length).map((r) => r[0]),
     Object.keys(DEVICES),
+  );
+});
+
+test('docs/hyperv.md and package.json list the platforms, and docs/hyperv.md their settings', () => {
+  const at = ROWS.findIndex((r) => r[0] === 'platform');
+  const listed = ROWS.slice(at + 2, at + 2 + PERSONALITY_NAMES.length).map((r) => r.slice(0, 4));
+  const made = PERSONALITY_NAMES.map((name) => {
+    const { title, features, vmbusVersion, hypervisor } = PERSONALITIES[name];
+    const words = FEATURE_WORDS.map((w) => `0x${features[w.field].toString(16)}`).join(', ');
+    return [name, title, words, hypervisor ? vmbusVersion : ''];
+  });
+  assert.deepEqual(listed.sort(), made.sort());
+  const manifest = JSON.parse(fs.readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
+  const { platform } = manifest.contributes.debuggers[0].configurationAttributes.launch.properties;
+  assert.deepEqual([...platform.enum].sort(), [...PERSONALITY_NAMES].sort());
+  assert.equal(platform.enumDescriptions.length, platform.enum.length);
+  const settings = ROWS.flatMap((r) => r[0].split(', '));
+  assert.deepEqual(
+    PLATFORM_SETTINGS.filter((s) => !settings.includes(s)),
+    [],
   );
 });
