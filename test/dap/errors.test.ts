@@ -30,6 +30,12 @@ test('bad launch arguments: one clear message each, before anything starts', asy
     [{ kernel: EMBEDDED, memory: 'much' }, /"memory" must be a whole number/],
     [{ kernel: EMBEDDED, cpus: 65 }, /"cpus" must be a whole number from 1 to 64/],
     [{ kernel: EMBEDDED, cpu: 'pentium' }, /pentium/],
+    [{ kernel: EMBEDDED, platform: 'azure' }, /launch\.json: "platform": platform "azure" is not known: /],
+    [{ kernel: EMBEDDED, platformOverrides: ['a'] }, /"platformOverrides" must be an object such as/],
+    [
+      { kernel: EMBEDDED, platform: '2018', platformOverrides: { vpIndex: 'x' } },
+      /launch\.json: "platformOverrides": platform setting "vpIndex" must be a number from 0 to 4095, not "x"/,
+    ],
     [{ kernel: EMBEDDED, boot: 'bios' }, /"boot" must be "hyperv" or "device-tree", not "bios"/],
     [{ kernel: EMBEDDED, boot: 'device-tree', load: '80000' }, /"load" must be an address, such as "0x80000"/],
     [{ kernel: EMBEDDED, load: '0x80000' }, /a load address needs the boot kind device-tree/],

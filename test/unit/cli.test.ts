@@ -59,6 +59,18 @@ const BAD: [what: string, args: string[], message: RegExp][] = [
     ['run', '--kernel', EMBEDDED, '--initrd', file('notes.txt', 'hello')],
     /^hyperstep: notes\.txt is not an initramfs/,
   ],
+  ['no such platform', ['run', '--kernel', EMBEDDED, '--platform', 'x'], /^hyperstep: platform "x" is not known: 2018, /],
+  ['no setting', ['run', '--kernel', EMBEDDED, '--platform-set', 'x'], /^hyperstep: --platform-set x: expected NAME=VALUE$/],
+  [
+    'a platform setting that cannot be',
+    ['run', '--kernel', EMBEDDED, '--platform', '2018', '--platform-set', 'vmbusPpi=40'],
+    /^hyperstep: platform setting "vmbusPpi" must be a number from 16 to 31, not "40"$/,
+  ],
+  [
+    'a network without VMBus',
+    ['run', '--kernel', EMBEDDED, '--platform', 'none', '--network', 'internal'],
+    /^hyperstep: platform "none" has no VMBus: it cannot have disks, a network or sockets$/,
+  ],
   ['no pair', ['run', '--kernel', EMBEDDED, '--kvp', 'x'], /^hyperstep: --kvp x: expected KEY=VALUE$/],
   [
     'nothing to copy',
