@@ -108,14 +108,18 @@ test('8 VPs: the guest counts 8, uses all, takes them off and on again, and move
   assert.equal(states(machine).filter((s) => s === 'off').length, 0);
   loads(shell);
 
-  const moved = shell.run('for c in /sys/bus/vmbus/devices/*/channels/*/cpu; do echo 5 > $c; echo cpu $(cat $c); done');
-  assert.deepEqual(moved.match(/^cpu \d+$/gm), Array(4).fill('cpu 5'));
+  // Of devices that have a driver: the others' channels are not open.
+  const bound = '[ -e $d/driver ] || continue; for c in $d/channels/*/cpu';
+  const moved = shell.run(`for d in /sys/bus/vmbus/devices/*; do ${bound}; do echo 5 > $c; echo cpu $(cat $c); done; done`);
+  const open = machine.vmbus().channels.filter((c) => c.state === 'open').length;
+  assert.ok(open >= 4);
+  assert.deepEqual(moved.match(/^cpu \d+$/gm), Array(open).fill('cpu 5'));
   assert.deepEqual(
     machine
       .vmbus()
       .channels.filter((c) => c.state === 'open')
       .map((c) => c.targetVp),
-    Array(4).fill(5),
+    Array(open).fill(5),
   );
   // The heartbeat goes on, every two seconds.
   const last = shell.run('sleep 5; cat /proc/interrupts');

@@ -1,6 +1,7 @@
 /** VMBus as unmodified kernels use it: versions, monitor pages, high relids, devices that come and go, channels that move. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { inspect } from 'node:util';
 import { debianInitramfs } from '../../scripts/debian-guest.mjs';
 import type { MachineConfig } from '../../emulator/index.ts';
 import { DEVICES } from '../../emulator/vmbus/devices/index.ts';
@@ -68,7 +69,12 @@ test('the last relids there are: Linux opens them, takes their interrupts and si
   const guest = await scripted('sid', `${READ}; sleep 5`, { disks: [emptyDisk()], platformOverrides: { firstRelid } });
   assert.deepEqual(guest.finish(), { kind: 'power-off' }, guest.console.slice(-2000));
   const open = guest.machine.vmbus().channels.filter((c) => c.state === 'open');
-  assert.ok(open.length >= 5 && open.every((c) => c.relid >= firstRelid && c.packetsFromGuest > 0), JSON.stringify(open));
+  assert.ok(
+    open.every((c) => c.relid >= firstRelid),
+    inspect(open),
+  );
+  // Services whose daemon is not there have said nothing yet.
+  assert.ok(open.filter((c) => c.packetsFromGuest > 0).length >= 5, inspect(open));
   assert.match(guest.console, /^READ/m);
   assert.deepEqual(trouble(guest), []);
 });
