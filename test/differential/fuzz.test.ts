@@ -389,7 +389,7 @@ const limits: fc.Parameters<unknown> = {
         interruptAfterTimeLimit: SECONDS * 1000,
         seed: Number(process.env.FUZZ_SEED ?? Date.now()),
       }
-    : { numRuns: Number(process.env.FUZZ_RUNS ?? 1500), seed: Number(process.env.FUZZ_SEED ?? 1) }),
+    : { numRuns: Number(process.env.FUZZ_RUNS ?? 3000), seed: Number(process.env.FUZZ_SEED ?? 1) }),
 };
 
 /** What was found. They come first, on new machines. */
