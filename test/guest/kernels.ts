@@ -1,7 +1,7 @@
 /** Debian's arm64 kernels, and what each of them has to do as a Hyper-V guest. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { debianGuest, debianInitramfs } from '../../scripts/debian-guest.mjs';
+import { debianGuest, debianInitramfs, debianProgram } from '../../scripts/debian-guest.mjs';
 import { createMachine, DEFAULTS, type DiskConfig, type MachineConfig } from '../../emulator/index.ts';
 import { unwrapKernel } from '../../debug-adapter/kernel-file.ts';
 import { TROUBLE } from './debian.ts';
@@ -33,27 +33,29 @@ const MODULES = [
   'hv_netvsc',
   'hid-hyperv',
   'hyperv_drm',
+  'hyperv_fb',
   'pci-hyperv',
+  'nvme',
   'hv_sock',
   'sd_mod',
   'crc32c_generic',
   'ext4',
 ];
 
-/** Interface type of a device, and the module of its driver. */
-const DRIVER_OF: Record<string, string> = {
-  '57164f39-9115-4e78-ab55-382f3bd5422d': 'hv_utils',
-  '0e0b6031-5213-4934-818b-38d90ced39db': 'hv_utils',
-  '9527e630-d0ae-497b-adce-e80ab0175caf': 'hv_utils',
-  'a9a0f4e7-5a45-4d96-b827-8a841e8c03e6': 'hv_utils',
-  '35fa2e29-ea23-4236-96ae-3a6ebacba440': 'hv_utils',
-  '525074dc-8985-46e2-8057-a307dc18a502': 'hv_balloon',
-  'f912ad6d-2b17-48ea-bd65-f927a61c7684': 'hyperv_keyboard',
-  'cfa8b69e-5b4a-4cc0-b98b-8ba1a1f3f95a': 'hid_hyperv',
-  'ba6163d9-04a1-4d29-b605-72e2ffb1dc7f': 'hv_storvsc',
-  'f8615163-df3e-46c5-913f-f2d2f965ed0e': 'hv_netvsc',
-  'da0a7802-e377-4aac-8e77-0558eb1073f8': 'hyperv_drm',
-  '44c4f61d-4444-4400-9d52-802e27ede19f': 'pci_hyperv',
+/** Interface type of a device, and the modules that are its driver in one kernel or another. */
+const DRIVERS_OF: Record<string, readonly string[]> = {
+  '57164f39-9115-4e78-ab55-382f3bd5422d': ['hv_utils'],
+  '0e0b6031-5213-4934-818b-38d90ced39db': ['hv_utils'],
+  '9527e630-d0ae-497b-adce-e80ab0175caf': ['hv_utils'],
+  'a9a0f4e7-5a45-4d96-b827-8a841e8c03e6': ['hv_utils'],
+  '35fa2e29-ea23-4236-96ae-3a6ebacba440': ['hv_utils'],
+  '525074dc-8985-46e2-8057-a307dc18a502': ['hv_balloon'],
+  'f912ad6d-2b17-48ea-bd65-f927a61c7684': ['hyperv_keyboard'],
+  'cfa8b69e-5b4a-4cc0-b98b-8ba1a1f3f95a': ['hid_hyperv'],
+  'ba6163d9-04a1-4d29-b605-72e2ffb1dc7f': ['hv_storvsc'],
+  'f8615163-df3e-46c5-913f-f2d2f965ed0e': ['hv_netvsc'],
+  'da0a7802-e377-4aac-8e77-0558eb1073f8': ['hyperv_drm', 'hyperv_fb'],
+  '44c4f61d-4444-4400-9d52-802e27ede19f': ['pci_hyperv'],
 };
 
 /** What the guest does once its drivers are there; each `TEST` line is looked for. */
@@ -99,18 +101,52 @@ network() {
   ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 && ping -c 3 10.0.2.2 && ping -c 2 -s 5000 10.0.2.2
 }
 
-for t in disk clock network cpus move load; do check $t $t; done
+# A disk behind a virtual PCI bus, its messages as SPIs.
+nvme() {
+  [ -d /sys/bus/pci/drivers/nvme ] && [ -d /sys/bus/vmbus/drivers/hv_pci ] || { echo none; return; }
+  for i in $(seq 100); do [ -b /dev/nvme0n1 ] && break; sleep 0.1; done
+  dd if=/dev/urandom of=/tmp/data bs=64k count=48
+  dd if=/tmp/data of=/dev/nvme0n1 bs=64k seek=16 conv=fsync && echo 3 >/proc/sys/vm/drop_caches
+  dd if=/dev/nvme0n1 bs=64k skip=16 count=48 | cmp - /tmp/data && grep nvme /proc/interrupts
+}
+# The host's echo service.
+socket() {
+  [ -d /sys/bus/vmbus/drivers/hv_sock ] || { echo none; return; }
+  was=$(md5sum </tmp/lines)
+  is=$(socat -t 20 - VSOCK-CONNECT:2:7 </tmp/lines | md5sum)
+  [ "$was" = "$is" ]
+}
+# A screen of light grey: the host looks at it.
+screen() {
+  [ -c /dev/fb0 ] || { echo none; return; }
+  printf '\\033[47m\\033[2J' >/dev/tty0 && sleep 1
+}
+
+for t in disk clock network nvme screen cpus move load socket; do check $t $t; done
 check network-again ping -c 3 10.0.2.2
 check disk-again disk
 check heartbeats sleep 5
 `;
-const TESTS = ['disk', 'clock', 'network', 'cpus', 'move', 'load', 'network-again', 'disk-again', 'heartbeats'];
+const TESTS = [
+  'disk',
+  'clock',
+  'network',
+  'nvme',
+  'socket',
+  'screen',
+  'cpus',
+  'move',
+  'load',
+  'network-again',
+  'disk-again',
+  'heartbeats',
+];
 
 /** 24 MiB that the guest may write to. */
-const scratch = (): DiskConfig => {
+const scratch = (name: string): DiskConfig => {
   const size = 24 << 20;
   return {
-    name: 'scratch',
+    name,
     disk: { format: 'memory', size, sectorSize: 512, physicalSectorSize: 4096, read: (_at, n) => new Uint8Array(n) },
   };
 };
@@ -141,11 +177,16 @@ export async function exercise({ suite, flavour, version }: Kernel, overrides: P
       suite,
       flavour,
       modules: MODULES,
-      extra: [{ path: 'device-tests', mode: 0o755, data: SCRIPT }, ...(old ? [{ path: 'lib/modules/old-vmbus', data: '' }] : [])],
+      extra: [
+        { path: 'device-tests', mode: 0o755, data: SCRIPT },
+        ...debianProgram('socat', 'socat', 'bin/socat'),
+        ...(old ? [{ path: 'lib/modules/old-vmbus', data: '' }] : []),
+      ],
     }),
     initrdName: 'initramfs',
-    disks: [scratch()],
+    disks: [scratch('scratch'), { ...scratch('express'), bus: 'nvme' }],
     network: { mode: 'internal' },
+    sockets: { mode: 'internal' },
     append: 'console=ttyAMA0 hyperstep.run=/device-tests',
     ...overrides,
   });
@@ -153,11 +194,20 @@ export async function exercise({ suite, flavour, version }: Kernel, overrides: P
   machine.onConsole = (b) => {
     bytes.push(b);
   };
+  const said = (): string => Buffer.concat(bytes).toString('latin1').replaceAll('\r', '');
   const started = performance.now();
   let exit = machine.run({ instructions: 10_000_000 });
-  while (exit.kind === 'limit' && machine.instructions < LIMIT) exit = machine.run({ instructions: 10_000_000 });
+  // When the guest is off there is no picture.
+  let grey: boolean | undefined;
+  while (exit.kind === 'limit' && machine.instructions < LIMIT) {
+    exit = machine.run({ instructions: 10_000_000 });
+    if (grey === undefined && said().includes('TEST screen: ')) {
+      const { bytes, pitch } = machine.screen() ?? { bytes: new Uint8Array(), pitch: 0 };
+      grey = [0, 1, 2].every((i) => bytes[300 * pitch + i] === 0xaa);
+    }
+  }
   const seconds = (performance.now() - started) / 1000;
-  const console = Buffer.concat(bytes).toString('latin1').replaceAll('\r', '');
+  const console = said();
   const lines = console.split('\n');
 
   const problems = lines.filter((l) => TROUBLE.test(l));
@@ -175,11 +225,12 @@ export async function exercise({ suite, flavour, version }: Kernel, overrides: P
     const m = /^VMBUS: \S+ class \{(\S+)\} state \d driver (\S+)/.exec(l);
     return m ? [{ type: m[1], driver: m[2] }] : [];
   });
-  const offered = machine.vmbus().channels.filter((c) => !('subChannel' in c.details)).length;
+  const offered = machine.vmbus().channels.filter((c) => !('subChannel' in c.details) && c.device !== 'socket').length;
   want(devices.length >= 5 && devices.length === offered, `${devices.length} devices of ${offered}`);
   // A driver that is no module of this kernel is built in, or this flavour has none.
   for (const { type, driver } of devices)
-    want(driver !== 'none' || !order.includes(DRIVER_OF[type] ?? ''), `device ${type} has no driver`);
+    want(driver !== 'none' || !DRIVERS_OF[type]?.some((d) => order.includes(d)), `device ${type} has no driver`);
   for (const test of TESTS) want(console.includes(`TEST ${test}: ok`), `test ${test} failed`);
+  if (/MODULE: hyperv_(drm|fb) loaded/.test(console)) want(grey === true, 'the picture is not what the console shows');
   return { instructions: machine.instructions, seconds, problems, console };
 }
