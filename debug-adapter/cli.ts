@@ -8,14 +8,15 @@ const HELP = `Usage: hyperstep COMMAND [OPTIONS]
 Boots an unmodified arm64 kernel as a Hyper-V guest in an emulator, and debugs it.
 
 Commands:
-  run        boot a kernel; its serial console goes to stdout
-  demo       boot a kernel, stop at its first HvCallPostMessage and explain what is there
-  dap        speak the Debug Adapter Protocol on stdin and stdout (what VS Code starts)
-  addr2line  say where addresses of a kernel or module are in the source
-  vectors    run recorded A64 instruction vectors on the CPU
+  run             boot a kernel; its serial console goes to stdout
+  demo            boot a kernel, stop at its first HvCallPostMessage and explain what is there
+  dap             speak the Debug Adapter Protocol on stdin and stdout (what VS Code starts)
+  addr2line       say where addresses of a kernel or module are in the source
+  debian-symbols  fetch debug information and sources of one of Debian's kernels
+  vectors         run recorded A64 instruction vectors on the CPU
 
-  --help     this text; \`hyperstep COMMAND --help\` for one command
-  --version  the version
+  --help          this text; \`hyperstep COMMAND --help\` for one command
+  --version       the version
 `;
 
 const DAP_HELP = `Usage: hyperstep dap
@@ -75,6 +76,11 @@ async function main(args: string[]): Promise<number> {
       const { ADDR2LINE_HELP, addr2line } = await import('./cli/addr2line.ts');
       if (help) out(ADDR2LINE_HELP);
       return help ? 0 : addr2line(rest, out);
+    }
+    case 'debian-symbols': {
+      const { DEBIAN_SYMBOLS_HELP, debianSymbols } = await import('./cli/debian.ts');
+      if (help) out(DEBIAN_SYMBOLS_HELP);
+      return help ? 0 : debianSymbols(rest, out);
     }
     case 'vectors': {
       if (help) {

@@ -196,6 +196,8 @@ export interface CustomRequests {
   'hyperstep/keyValuePairs': [Record<string, never>, { items: { pool: string; key: string; value: string }[] }];
   /** Without a value: the item is deleted. */
   'hyperstep/setKeyValuePair': [{ pool: string; key: string; value?: string }, { accepted: boolean }];
+  /** The kernel's release (`uname -r`), and whether it has debug information. `reload`: files are looked for again first. */
+  'hyperstep/symbols': [{ reload: boolean }, { release?: string; file?: string; problem?: string }];
   /** Copies a file of this computer as soon as the guest takes it; its size. */
   'hyperstep/copyFile': [CopySetting, { size: number }];
 }

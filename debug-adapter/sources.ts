@@ -51,6 +51,14 @@ export class SourcePaths {
     this.#roots.sort((a, b) => b.prefix.length - a.prefix.length);
   }
 
+  /** One more folder, for what is in none of the others. */
+  add(folder: string): void {
+    const found = real(folder);
+    if (!found || this.#roots.some((r) => r.folder === found)) return;
+    this.#roots.push({ prefix: '', folder: found });
+    this.#known.clear();
+  }
+
   /** The file on this machine; undefined: it is in none of the folders. */
   local(file: string): string | undefined {
     if (this.#known.has(file)) return this.#known.get(file);

@@ -1,6 +1,7 @@
 import * as vscode from 'vscode';
 import type { HypercallBreakpoint } from '../debug-adapter/protocol.ts';
 import { registerConsole } from './console.ts';
+import { fetchDebianSymbols } from './debian-symbols.ts';
 import { HypercallBreakpoints } from './hypercall-breakpoints.ts';
 import { registerLaunch } from './launch.ts';
 import { Sessions } from './session-client.ts';
@@ -37,6 +38,7 @@ export function activate(context: vscode.ExtensionContext): void {
     vscode.commands.registerCommand('hyperstep.removeHypercallBreakpoint', (line: Line) =>
       breakpoints.remove(line.data as HypercallBreakpoint),
     ),
+    vscode.commands.registerCommand('hyperstep.fetchDebianSymbols', () => fetchDebianSymbols(context, sessions)),
     vscode.commands.registerCommand('hyperstep.shutdownGuest', () => shutdown(false)),
     vscode.commands.registerCommand('hyperstep.restartGuest', () => shutdown(true)),
   );

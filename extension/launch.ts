@@ -79,7 +79,7 @@ class ConfigurationProvider implements vscode.DebugConfigurationProvider {
   }
 }
 
-async function pickKernel(): Promise<string | undefined> {
+export async function pickKernel(): Promise<string | undefined> {
   const [uri] =
     (await vscode.window.showOpenDialog({ title: 'The arm64 kernel to boot (Image, vmlinuz or ELF)', openLabel: 'Boot' })) ?? [];
   return uri?.fsPath;

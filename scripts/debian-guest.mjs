@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import zlib from 'node:zlib';
+import { debianSite, dependsListed, KEYRING, LIST_SITES, privateAptOptions, sourceLine } from './apt.mjs';
 import { CACHE, ROOT, has, run, say } from './setup.mjs';
 import { cpio } from './cpio.mjs';
 
@@ -15,47 +16,22 @@ const canonical = (name) => name.replaceAll('-', '_');
 /** An apt that knows only arm64 and one suite of the machine's own mirror. */
 function privateApt(suite) {
   const dir = path.join(CACHE, 'apt', suite);
-  const archives = path.join(dir, 'archives');
-  fs.mkdirSync(path.join(dir, 'lists', 'partial'), { recursive: true });
-  fs.mkdirSync(path.join(archives, 'partial'), { recursive: true });
-  const site = run('apt-get', ['indextargets', '--format', '$(SITE)', 'Created-By: Packages'])
-    .split('\n')
-    .find((s) => /\/debian\/?$/.test(s));
-  if (!site) throw new Error('this machine has no Debian mirror in its apt configuration');
   const list = path.join(dir, 'sources.list');
-  const options = [
-    '-qq',
-    '-o',
-    `Dir::Etc::sourcelist=${list}`,
-    '-o',
-    'Dir::Etc::sourceparts=-',
-    '-o',
-    `Dir::State::lists=${path.join(dir, 'lists')}`,
-    '-o',
-    `Dir::Cache=${dir}`,
-    '-o',
-    `Dir::Cache::archives=${archives}`,
-    '-o',
-    'APT::Architecture=arm64',
-    '-o',
-    'APT::Architectures=arm64',
-    '-o',
-    `APT::Sandbox::User=${os.userInfo().username}`,
-  ];
+  const options = privateAptOptions(dir, list);
+  const site = debianSite(run('apt-get', LIST_SITES));
+  if (!site) throw new Error('this machine has no Debian mirror in its apt configuration');
   const update = (trust) => {
-    fs.writeFileSync(list, `deb [arch=arm64 ${trust}] ${site} ${suite} main\n`);
+    fs.writeFileSync(list, sourceLine(site, suite, trust));
     run('apt-get', [...options, 'update']);
   };
-  const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
   try {
-    update(`signed-by=${keyring}`);
+    update(`signed-by=${KEYRING}`);
   } catch (error) {
     // A keyring older than the suite cannot check it. Only for suites other than the machine's own.
     if (suite === ownSuite()) throw error;
     update('trusted=yes');
   }
-  const depends = (names, kind = 'Depends') =>
-    [...run('apt-cache', [...options, 'depends', ...names]).matchAll(new RegExp(`^ *${kind}: (\\S+)$`, 'gm'))].map((m) => m[1]);
+  const depends = (names, kind) => dependsListed(run('apt-cache', [...options, 'depends', ...names]), kind);
   return {
     depends: (name) => depends([name]),
     /** The packages and all libraries they need. */

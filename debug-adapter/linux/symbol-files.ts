@@ -9,6 +9,7 @@ import { type DebugInfo, openDebugInfo, openDebugInfoHere } from '../symbols/dwa
 import { LoadedSymbols, type Stretch } from '../symbols/loaded.ts';
 import type { KernelModule } from '../symbols/modules.ts';
 import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
+import { fetchedFor } from '../user-cache.ts';
 import type { GuestKernel } from './kernel.ts';
 
 /** Where distributions put debug information of installed packages. */
@@ -53,6 +54,22 @@ export class SymbolFiles {
 
   get all(): readonly LoadedSymbols[] {
     return this.#loaded;
+  }
+
+  /** Where files are looked for: what the user named, what was fetched for this kernel, what the system has. */
+  get #places(): readonly string[] {
+    const { release } = this.#kernel;
+    const fetched = release === undefined ? undefined : fetchedFor(release);
+    return [...this.#named, ...(fetched ? [fetched.folder] : []), ...SYSTEM_FOLDERS];
+  }
+
+  /** Looks again for what was not found: files may have come. `own` as for `openKernel`. */
+  async again(own?: string): Promise<void> {
+    this.problems.clear();
+    this.#moduleFiles.clear();
+    this.#tried.clear();
+    if (!this.#loaded.some((l) => l.module === undefined)) await this.openKernel(own);
+    this.update(this.#kernel.modules);
   }
 
   close(): void {
@@ -127,7 +144,7 @@ export class SymbolFiles {
   *#kernelCandidates(ids: ReadonlySet<string>): Generator<string> {
     const { release } = this.#kernel;
     const seen = new Set<string>();
-    for (const named of [...this.#named, ...SYSTEM_FOLDERS]) {
+    for (const named of this.#places) {
       const files = isFolder(named)
         ? [
             ...[...ids].map((id) => path.join(named, '.build-id', id.slice(0, 2), `${id.slice(2)}.debug`)),
@@ -212,7 +229,7 @@ export class SymbolFiles {
   }
 
   *#moduleCandidates(name: string): Generator<string> {
-    for (const named of [...this.#named, ...SYSTEM_FOLDERS])
+    for (const named of this.#places)
       if (!isFolder(named)) {
         if (moduleName(named) === name && /\.ko(\.debug)?$/.test(named)) yield named;
       } else yield* this.#modulesUnder(named).get(name) ?? [];

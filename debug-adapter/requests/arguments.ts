@@ -54,6 +54,7 @@ const REQUESTS: Readonly<Record<string, Shape>> = {
   'hyperstep/input': {
     events: [{ 'code?': 'text', 'down?': 'flag', 'x?': 'number', 'y?': 'number', 'buttons?': 'count', 'wheel?': 'number' }],
   },
+  'hyperstep/symbols': { reload: 'flag' },
   'hyperstep/shutdown': { restart: 'flag', 'hibernate?': 'flag', 'force?': 'flag' },
   'hyperstep/setKeyValuePair': { pool: 'text', key: 'text', 'value?': 'text' },
   'hyperstep/backup': { frozen: 'flag' },

@@ -1,4 +1,6 @@
 /** Our own requests (protocol.ts): what the views show. All but those that change something also work while the guest runs. */
+import { Event } from '@vscode/debugadapter';
+import { isElf } from '../../emulator/base/elf.ts';
 import { hypercallNames } from '../../emulator/index.ts';
 import { featuresView, fieldLines, vmbusView, vpRegistersView } from '../describe.ts';
 import { callerName } from '../linux/callers.ts';
@@ -7,6 +9,7 @@ import type { CustomRequests, HypercallRecord, PanelInput } from '../protocol.ts
 import type { Handler, Session } from '../session.ts';
 import { type HypercallStop, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
+import { useFetchedSources } from './launch.ts';
 import { serviceRequests } from './services.ts';
 
 type CustomHandlers = { [K in keyof CustomRequests]: Handler<CustomRequests[K][0], CustomRequests[K][1]> };
@@ -83,6 +86,23 @@ export const custom: CustomHandlers = {
     const refused = events.filter((event) => !send(event)).length;
     session.runner.wake();
     return { refused };
+  },
+
+  'hyperstep/symbols': async (session, { reload }) => {
+    const { kernel, files, sources, config, args } = session.debuggee;
+    if (reload) {
+      await files.again(isElf(config.kernel) ? args.kernel : undefined);
+      useFetchedSources(sources, kernel.release);
+      session.resolveBreakpoints();
+      session.after(() => {
+        if (session.client.supportsInvalidatedEvent) session.sendEvent(new Event('invalidated', { areas: ['all'] }));
+      });
+    }
+    return {
+      release: kernel.release,
+      file: files.all.find((l) => l.module === undefined)?.info.elf.name,
+      problem: files.problems.get(''),
+    };
   },
 
   ...serviceRequests,

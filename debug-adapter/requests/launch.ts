@@ -27,6 +27,7 @@ import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
 import { SourcePaths } from '../sources.ts';
 import { callCode, hypercallStop } from '../stops.ts';
+import { fetchedFor } from '../user-cache.ts';
 import { UserError } from '../user-error.ts';
 import { FILTERS } from './breakpoints.ts';
 
@@ -57,6 +58,9 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   supportsValueFormattingOptions: true,
   supportTerminateDebuggee: false,
 };
+
+/** How Debian calls its kernels for arm64: 6.1.0-50-cloud-arm64, 6.12.107+deb13-arm64-16k. */
+const DEBIAN_RELEASE = /^\d+\.\d+.*-arm64(-16k)?$/;
 
 /** What a whole-number setting may be. */
 const RANGES = { memory: [64, 3072, 'MiB'], maxMemory: [64, 3072, 'MiB'], cpus: [1, 64, 'virtual processors'] } as const;
@@ -261,6 +265,12 @@ async function readFile(file: string, setting: string): Promise<Uint8Array> {
   }
 }
 
+/** The source tree that was fetched for a Debian kernel comes after the user's own folders. */
+export function useFetchedSources(sources: SourcePaths, release: string | undefined): void {
+  const source = release === undefined ? undefined : fetchedFor(release)?.source;
+  if (source !== undefined) sources.add(source);
+}
+
 async function launch(session: Session, args: LaunchArguments): Promise<void> {
   if (session.launched) throw new UserError('This session has a guest already');
   checkArguments(args);
@@ -312,6 +322,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     const guest = new GuestKernel(machine, kernel, kernelName);
     const files = await SymbolFiles.of(guest, isElf(kernel) ? args.kernel : undefined, args.symbols);
     const sources = new SourcePaths(args.sourceMap);
+    useFetchedSources(sources, guest.release);
     const indexed = performance.now();
     session.adopt({ machine, kernel: guest, config, args, disks, network: link, sockets: doors, files, sources });
     session.stopOnCrash = args.stopOnCrash ?? true;
@@ -331,6 +342,10 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     for (const { info } of files.all) session.say(`Debug information of ${info.elf.name}, ready in ${ms(built, indexed)}`);
     const problem = files.problems.get('');
     if (args.symbols?.length && problem) session.say(`No debug information for the kernel: ${problem}`);
+    if (guest.release && DEBIAN_RELEASE.test(guest.release) && !files.all.length)
+      session.say(
+        `Debug information and sources of Debian's ${guest.release} can be fetched: "Hyperstep: Fetch Debian's Symbols and Sources"`,
+      );
     for (const folder of sources.missing) session.say(`launch.json: "sourceMap": there is no folder ${folder}`, 'stderr');
   } catch (e) {
     disks?.close();

@@ -5,8 +5,8 @@
  */
 import crypto from 'node:crypto';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
+import { userCache } from '../../user-cache.ts';
 import { FileSource } from '../byte-source.ts';
 import type { ElfFile } from '../elf-file.ts';
 import { decode, type StoredIndex } from './index-data.ts';
@@ -22,15 +22,7 @@ const SUFFIX = '.dwarf-index';
  */
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string | undefined {
   if (env.HYPERSTEP_SYMBOL_CACHE !== undefined) return env.HYPERSTEP_SYMBOL_CACHE || undefined;
-  const user =
-    env.XDG_CACHE_HOME ||
-    (process.platform === 'win32'
-      ? env.LOCALAPPDATA
-      : process.platform === 'darwin'
-        ? path.join(os.homedir(), 'Library', 'Caches')
-        : undefined) ||
-    path.join(os.homedir(), '.cache');
-  return path.join(env.HYPERSTEP_CACHE || path.join(user, 'hyperstep'), 'symbols');
+  return path.join(userCache(env), 'symbols');
 }
 
 /**
