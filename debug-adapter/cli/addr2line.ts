@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { SymbolFileError } from '../symbols/byte-source.ts';
 import { cacheFolder } from '../symbols/dwarf/cache.ts';
 import { type DebugInfo, openDebugInfoHere } from '../symbols/dwarf/debug-info.ts';
+import { SHF } from '../symbols/elf.ts';
 import { nearestSymbol } from '../symbols/dwarf/nearest-symbol.ts';
 import { UsageError } from './usage.ts';
 
@@ -14,7 +15,7 @@ line; and for inlined functions the same of each function around. Addresses are 
 without any on the command line they are read from stdin, one a line.
 
   --symbols FILE   ELF file with debug information: a vmlinux, a module, a .debug file
-  --section NAME   addresses are offsets in this section (in a module they are offsets in .text otherwise)
+  --section NAME   addresses are offsets in this section (in a module otherwise in the first with code that is as long: .text)
   --no-cache       neither use nor keep an index in the cache (HYPERSTEP_SYMBOL_CACHE says where that is)
 `;
 
@@ -31,9 +32,9 @@ export async function addr2line(args: string[], out: (text: string) => void): Pr
   }
   try {
     for (const problem of info.problems) process.stderr.write(`hyperstep: ${problem}\n`);
-    const base = sectionBase(info, values.section);
+    const bases = sectionBases(info, values.section);
     const answer = (text: string): void => {
-      out(describe(info, parseAddress(text), base));
+      out(describe(info, parseAddress(text), bases));
     };
     if (positionals.length) for (const text of positionals) answer(text);
     else if (process.stdin.isTTY) for await (const text of lines()) answer(text);
@@ -43,7 +44,7 @@ export async function addr2line(args: string[], out: (text: string) => void): Pr
       if (texts.at(-1) === '') texts.pop();
       let done = '';
       for (const text of texts) {
-        done += describe(info, parseAddress(text), base);
+        done += describe(info, parseAddress(text), bases);
         if (done.length > 1 << 16) {
           out(done);
           done = '';
@@ -86,22 +87,40 @@ export function parseAddress(text: string): bigint {
   return digits ? BigInt.asUintN(64, BigInt(`0x${digits}`)) : 0n;
 }
 
-/** What is added to an address: the address of --section. Throws UsageError. */
-function sectionBase(info: DebugInfo, name: string | undefined): bigint {
-  if (name === undefined) return 0n;
-  const index = info.elf.sections.findIndex((s) => s.name === name);
-  const place = index < 0 ? undefined : info.elf.sectionPlace(index);
-  if (place === undefined) throw new UsageError(`${info.elf.name}: no section ${name} with code or data`);
-  return info.elf.address(place);
+/** Where an address on the command line may be: what is added to it, and from where on that cannot be. */
+interface Base {
+  readonly add: bigint;
+  readonly size?: bigint;
+}
+
+/** The section of --section; without it all of a module's with code, in the order of the file, as other tools do. Throws UsageError. */
+function sectionBases(info: DebugInfo, name: string | undefined): Base[] {
+  const { elf } = info;
+  if (name === undefined && !elf.relocatable) return [{ add: 0n }];
+  if (name === undefined)
+    return elf.layout
+      .filter(({ index }) => elf.sections[index].flags & SHF.EXECINSTR)
+      .map(({ from, to }) => ({ add: elf.address(from), size: BigInt(to - from) }));
+  const place = elf.sectionPlace(elf.sections.findIndex((s) => s.name === name));
+  if (place === undefined) throw new UsageError(`${elf.name}: no section ${name} with code or data`);
+  return [{ add: elf.address(place) }];
 }
 
 /** The lines for one address. */
-export function describe(info: DebugInfo, address: bigint, base = 0n): string {
+export function describe(info: DebugInfo, address: bigint, bases: readonly Base[] = [{ add: 0n }]): string {
   let text = `0x${address.toString(16).padStart(16, '0')}\n`;
-  const at = BigInt.asUintN(64, address + base);
-  const frames = info.frames(at);
+  const places = bases
+    .filter(({ size }) => size === undefined || address < size)
+    .map(({ add }) => BigInt.asUintN(64, address + add));
+  let at = places[0] ?? address;
+  let frames: ReturnType<DebugInfo['frames']> = [];
+  for (const place of places) {
+    frames = info.frames(place);
+    at = place;
+    if (frames.length) break;
+  }
   if (!frames.length) {
-    const symbol = nearestSymbol(info.elf, at);
+    const symbol = places.length ? nearestSymbol(info.elf, places[0]) : undefined;
     return `${text}${symbol?.name ?? '??'}\n${symbol?.file ?? '??'}:${symbol ? '?' : '0'}\n`;
   }
   // GNU prints the discriminator of the address with every function there.

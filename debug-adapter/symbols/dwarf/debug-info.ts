@@ -622,6 +622,9 @@ export class DebugInfo {
       if (table.flags[i] & ROW.prologueEnd) return Math.max(table.places[i], range.from);
     if (unit.producer.startsWith('GNU ') && unit.hasLocationLists) return range.from;
     const line = table.lines[row];
+    // A second line at the first instruction: nothing comes before the body.
+    for (let i = row; i >= 0 && table.places[i] === table.places[row]; i--)
+      if (table.lines[i] !== 0 && table.lines[i] !== line && table.places[i] === range.from) return range.from;
     for (row++; row < table.places.length && table.places[row] < range.to; row++)
       if (
         table.places[row] > range.from &&

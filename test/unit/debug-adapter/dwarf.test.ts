@@ -313,6 +313,16 @@ test('addr2line answers in the form of GNU addr2line -f -i -a', async () => {
   });
   assert.equal(status, 0);
   assert.match(out, /^0x0{16}\n\w+\n\/src\/\.\.\/\w+\.c:\d+\n0x0{15}4\n/);
+  // Offsets in a module are the code's, wherever that is in the file.
+  const lines = async (name: string): Promise<string> => {
+    let all = '';
+    const offsets = Array.from({ length: 137 }, (_, i) => (i * 4).toString(16));
+    await addr2line(['--symbols', path.join(folder, name), '--no-cache', ...offsets], (text) => {
+      all += text;
+    });
+    return all;
+  };
+  assert.equal(await lines('data-first.ko'), await lines('module.ko'));
   await assert.rejects(
     addr2line([], () => {}),
     /needs --symbols FILE/,

@@ -32,6 +32,10 @@ one gcc4-split $gcc -gdwarf-4 -gsplit-dwarf
 (cd "$out"
 # A module's shape: one relocatable file.
 aarch64-linux-gnu-ld -r -o module.ko gcc5-program.o gcc5-second.o
+# As the kernel's linker script leaves it: code is not what comes first.
+echo 'SECTIONS { .data 0 : { *(.data*) } .text 0 : { *(.text*) } }' > order.ld
+aarch64-linux-gnu-ld -r -T order.ld -o data-first.ko module.ko
+rm order.ld
 aarch64-linux-gnu-objcopy --compress-debug-sections=zlib gcc5.elf zlib.elf
 aarch64-linux-gnu-objcopy --compress-debug-sections=zstd gcc5.elf zstd.elf
 # A package instead of .dwo files.
