@@ -591,7 +591,7 @@ export class Session extends DebugSession {
   /** The functions at a frame, inlined ones first, by debug information; empty: there is none. */
   sourceFrames(frame: Frame): SourceFrame[] {
     const at = frame.kind === 'user' ? undefined : this.debuggee.files.at(lookupPc(frame));
-    return at ? withoutDamage(() => at.symbols.info.frames(at.address), []) : [];
+    return at ? withoutDamage(() => at.symbols.info.frames(at.address, true), []) : [];
   }
 
   /** A DAP frame id, valid until the guest goes on. */

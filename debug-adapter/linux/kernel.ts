@@ -111,6 +111,8 @@ export class GuestKernel {
     this.buildIds = findBuildIds(found.bytes);
     this.release = findRelease(found.bytes);
     const symbols = findKallsyms({ bytes: found.bytes, base: BigInt(found.at) })?.symbols ?? [];
+    // What names are good for until the MMU is on.
+    if (symbols.length > 0) this.symbols.setKernel(symbols, BigInt(found.at + found.bytes.length));
     const from = symbols.find((s) => s.name === '__primary_switch');
     const to = symbols.find((s) => s.name === '__primary_switched');
     if (!from || !to) return;
@@ -142,10 +144,23 @@ export class GuestKernel {
     return true;
   }
 
-  /** Call after each slice: finds the kernel by its exception vectors when startup was not seen. */
+  /** Call after each slice: finds the kernel by its exception vectors, or by where a VP has stepped to, when its branch there was not seen. */
   poll(): void {
-    if (this.image || this.#gate) return;
+    if (this.image) return;
     const { machine } = this;
+    const gate = this.#gate;
+    if (gate) {
+      for (let vp = 0; vp < machine.vpCount; vp++) {
+        const pc = machine.readRegister(vp, 'pc') ?? 0n;
+        const at = pc >> 48n === 0xffffn ? machine.translate(vp, pc) : undefined;
+        if (at === undefined || at < gate.imageAt || at - gate.imageAt >= MAX_IMAGE) continue;
+        machine.clearBreakpoint(gate.pc);
+        this.#gate = undefined;
+        this.#load(gate.imageAt, pc - BigInt(at - gate.imageAt));
+        return;
+      }
+      return;
+    }
     for (let vp = 0; vp < machine.vpCount; vp++) {
       const vectors = machine.readRegister(vp, 'VBAR_EL1') ?? 0n;
       if (vectors >> 48n !== 0xffffn || vectors === this.#triedVectors) continue;

@@ -189,9 +189,17 @@ export class SymbolFiles {
     let changed = gone.length > 0;
     for (const m of modules) {
       const known = this.#loaded.find((l) => l.module === m.name);
-      if (known) {
-        known.stretches = stretchesOf(known.info, m);
+      const stretches = known ? stretchesOf(known.info, m) : [];
+      if (known && stretches.length) {
+        known.stretches = stretches;
         continue;
+      }
+      if (known) {
+        // Another build of it has been loaded.
+        known.info.close();
+        this.#loaded = this.#loaded.filter((l) => l !== known);
+        this.#tried.delete(`${m.name}@${m.base}`);
+        changed = true;
       }
       const key = `${m.name}@${m.base}`;
       if (this.#tried.has(key)) continue;
@@ -275,36 +283,47 @@ export class SymbolFiles {
 }
 
 /**
- * Where the sections of a module's file are in the guest: each symbol that the guest names tells the distance of its section. Empty when
- * the names are others, or symbols of one section are at different distances: the file is of another build.
+ * Where the sections of a module's file are in the guest: by the guest's list of them or, in a kernel that keeps none, by the distance of the
+ * symbols that the guest names. Empty when the names are others, or are elsewhere: the file is of another build.
  */
-function stretchesOf(info: DebugInfo, module: KernelModule): Stretch[] {
-  const { symbols, layout } = info.elf;
-  const guest = new Map<string, bigint[]>();
-  for (const s of module.symbols) guest.set(s.name, [...(guest.get(s.name) ?? []), s.address]);
+function stretchesOf({ elf }: DebugInfo, module: KernelModule): Stretch[] {
+  const { symbols, layout } = elf;
+  const guest = once(module.symbols.map((s) => [s.name, s.address]));
+  const file = once(Array.from(symbols.places, (place, i) => [symbols.name(i), place]));
+  /** By section: how far symbols are from their places in the file, and how many agree on it. */
   const distances = new Map<number, Map<bigint, number>>();
   let named = 0;
-  for (let i = 0; i < symbols.places.length; i++) {
-    const at = guest.get(symbols.name(i));
-    // A name that the guest has twice tells nothing.
-    if (at?.length !== 1) continue;
+  for (const [name, address] of guest) {
+    const place = file.get(name);
+    if (place === undefined) continue;
     named++;
-    const section = layout.find((l) => symbols.places[i] >= l.from && symbols.places[i] < l.to);
+    if (address === null || place === null) continue;
+    const section = layout.find((l) => place >= l.from && place < l.to);
     if (!section) continue;
     const counts = distances.get(section.index) ?? new Map<bigint, number>();
-    const distance = at[0] - BigInt(symbols.places[i]);
+    const distance = address - BigInt(place);
     counts.set(distance, (counts.get(distance) ?? 0) + 1);
     distances.set(section.index, counts);
   }
-  if (named < module.symbols.length / 2) return [];
+  if (named < guest.size / 2) return [];
   const out: Stretch[] = [];
   for (const { index, from, to } of layout) {
     const counts = [...(distances.get(index) ?? [])].sort(([, a], [, b]) => b - a);
-    if (!counts.length) continue;
+    const told = module.sections.size ? module.sections.get(elf.sections[index].name) : undefined;
+    const distance = told === undefined ? counts[0]?.[0] : told - BigInt(from);
+    // A section that the guest has let go.
+    if (distance === undefined || (module.sections.size && told === undefined)) continue;
     const total = counts.reduce((sum, [, n]) => sum + n, 0);
-    const [distance, agreeing] = counts[0];
+    const agreeing = counts.find(([d]) => d === distance)?.[1] ?? 0;
     if (agreeing * 10 < total * 9) return [];
     out.push({ from, to, address: distance + BigInt(from) });
   }
+  return out;
+}
+
+/** Values by name; null for a name that is there twice, which tells nothing. */
+function once<T>(entries: Iterable<readonly [name: string, value: T]>): Map<string, T | null> {
+  const out = new Map<string, T | null>();
+  for (const [name, value] of entries) out.set(name, out.has(name) ? null : value);
   return out;
 }

@@ -57,7 +57,8 @@ function shownFrames(session: Session, vp: number, frame: Frame): DebugProtocol.
     };
   };
   const functions = session.sourceFrames(frame);
-  if (!functions.some((f) => f.name !== undefined))
+  // Assembler's have lines without functions.
+  if (!functions.some((f) => f.name !== undefined || sources.local(f.path)))
     return [{ id: session.frameId(vp, frame), name: `${frameName(frame, kernel.symbols)}${what}`, ...listed(), ...common }];
   return functions.map((f, depth): DebugProtocol.StackFrame => {
     const isLast = depth === functions.length - 1;

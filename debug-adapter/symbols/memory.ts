@@ -26,6 +26,12 @@ export function readU64(read: VirtualReader, address: bigint): bigint | undefine
   return b && new DataView(b.buffer, b.byteOffset, 8).getBigUint64(0, true);
 }
 
+/** The same for a u32. */
+export function readU32(read: VirtualReader, address: bigint): number | undefined {
+  const b = read(address, 4);
+  return b && new DataView(b.buffer, b.byteOffset, 4).getUint32(0, true);
+}
+
 /** Reads a NUL-terminated string of at most `max` bytes; undefined when it is not mapped or has no end. */
 export function readString(read: VirtualReader, address: bigint, max: number): string | undefined {
   let text = '';

@@ -3,9 +3,9 @@
  * kernel's BTF. Everything read is the guest's and may be nonsense.
  */
 import { viewOf } from '../../emulator/base/struct.ts';
-import type { Btf, Member } from './btf.ts';
+import { type Btf, BTF_KIND as KIND, type Member } from './btf.ts';
 import { ElfSymbol } from './elf.ts';
-import { type ImageMemory, type KernelSymbol, readString, readU64, type VirtualReader } from './memory.ts';
+import { type ImageMemory, type KernelSymbol, readString, readU32, readU64, type VirtualReader } from './memory.ts';
 
 export interface KernelModule {
   name: string;
@@ -15,6 +15,18 @@ export interface KernelModule {
   symbols: KernelSymbol[];
   /** First address after all its named parts. */
   end: bigint;
+  /** Where the sections of its file are that are still in memory: those for its start are not there any more once it runs. */
+  sections: ReadonlyMap<string, bigint>;
+}
+
+/** Offsets in what lists a module's sections for sysfs: a NULL-terminated array of pointers to struct bin_attribute. */
+interface SectionsLayout {
+  /** Of struct module's pointer. */
+  attributes: number;
+  list: number;
+  name: number;
+  /** From the start of the bin_attribute. */
+  address: number;
 }
 
 interface Layout {
@@ -30,11 +42,15 @@ interface Layout {
   typetab: number;
   /** Offsets of the tables of exported symbols and of their lengths. */
   exports: readonly { table: number; count: number }[];
+  /** Offsets of base and size of all its memory. */
+  regions: readonly { base: number; size: number }[];
+  sections: SectionsLayout | undefined;
 }
 
 const MAX_MODULES = 512;
 const MAX_SYMBOLS = 200_000;
 const MAX_EXPORTS = 10_000;
+const MAX_SECTIONS = 1000;
 /** include/linux/export-internal.h, struct kernel_symbol where addresses are relative: value, name, namespace (s32 each). */
 const EXPORT_SIZE = 12;
 
@@ -70,7 +86,32 @@ function layoutFrom(btf: Btf): Layout | undefined {
     const length = offset(module, countName);
     return relative && table !== undefined && length !== undefined ? [{ table, count: length }] : [];
   });
-  return { list, name, kallsyms, base: coreAt + base, size: coreAt + size, symtab, count, strtab, typetab, exports };
+  // include/linux/module.h: core_layout and init_layout, or the elements of mem[].
+  const memory = module.find((m) => m.name === 'mem')?.size ?? 0;
+  const step = btf.record(btf.find('module_memory', KIND.STRUCT))?.size || memory;
+  const starts =
+    newer === undefined
+      ? ['core_layout', 'init_layout', 'data_layout'].flatMap((n) => offset(module, n) ?? [])
+      : Array.from({ length: step ? Math.min(memory / step, 16) : 0 }, (_, i) => newer + i * step);
+  const regions = starts.map((at) => ({ base: at + base, size: at + size }));
+  const sections = sectionsFrom(btf, offset(module, 'sect_attrs'));
+  return {
+    ...{ list, name, kallsyms, base: coreAt + base, size: coreAt + size, symtab, count, strtab, typetab, exports },
+    ...{ regions, sections },
+  };
+}
+
+/** kernel/module/sysfs.c: the address is behind the attribute in struct module_sect_attr or, since 6.14, what `private` holds. */
+function sectionsFrom(btf: Btf, attributes: number | undefined): SectionsLayout | undefined {
+  const at = (struct: string, member: string) => btf.members(struct)?.find((m) => m.name === member)?.offset;
+  const group = at('module_sect_attrs', 'grp');
+  const list = at('attribute_group', 'bin_attrs');
+  const attribute = at('bin_attribute', 'attr');
+  const name = at('attribute', 'name');
+  const address = at('module_sect_attr', 'address') ?? at('bin_attribute', 'private');
+  if ([attributes, group, list, attribute, name, address].some((v) => v === undefined)) return undefined;
+  const behind = (address ?? 0) - (at('module_sect_attr', 'battr') ?? 0);
+  return { attributes: attributes ?? 0, list: (group ?? 0) + (list ?? 0), name: (attribute ?? 0) + (name ?? 0), address: behind };
 }
 
 const byAddress = (a: KernelSymbol, b: KernelSymbol): number => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0);
@@ -134,8 +175,14 @@ export class ModuleList {
     const tables = readU64(read, address + BigInt(layout.kallsyms));
     const count = tables === undefined ? undefined : read(tables + BigInt(layout.count), 4);
     const symbolCount = count ? viewOf(count).getUint32(0, true) : 0;
+    const regions = layout.regions.map((r) => ({
+      base: readU64(read, address + BigInt(r.base)) ?? 0n,
+      size: readU32(read, address + BigInt(r.size)) ?? 0,
+    }));
+    const attributes = layout.sections && readU64(read, address + BigInt(layout.sections.attributes));
     // A module that is still being loaded has other tables than later.
-    if (known && known.name === name && known.base === base && this.#counts.get(address) === symbolCount) return known;
+    const state = [name, base, symbolCount, attributes, ...regions.map((r) => r.base)].join();
+    if (known && this.#states.get(address) === state) return known;
     const told = tables === undefined ? [] : this.#symbols(name, tables, Math.min(symbolCount, MAX_SYMBOLS), read);
     // Kernels without CONFIG_KALLSYMS_ALL forget the names of data once the module runs: what it exports, and what was seen
     // before, still is there.
@@ -148,12 +195,35 @@ export class ModuleList {
     // Symbols are sorted; data lies in regions of its own, above or below the code.
     const last = symbols.at(-1)?.address ?? 0n;
     const codeEnd = base + BigInt(size);
-    const module = { name, base, size, symbols, end: last >= codeEnd ? last + 1n : codeEnd };
+    const sections = new Map(
+      this.#sections(attributes, read).filter(([, at]) =>
+        regions.some((r) => r.base !== 0n && at >= r.base && at - r.base < BigInt(r.size)),
+      ),
+    );
+    const module = { name, base, size, symbols, end: last >= codeEnd ? last + 1n : codeEnd, sections };
     this.#cache.set(address, module);
-    this.#counts.set(address, symbolCount);
+    this.#states.set(address, state);
     return module;
   }
-  readonly #counts = new Map<bigint, number>();
+  /** What each module of the cache was read from. */
+  readonly #states = new Map<bigint, string>();
+
+  /** Names and addresses of sections. */
+  #sections(attributes: bigint | undefined, read: VirtualReader): [string, bigint][] {
+    const layout = (this.#layout as Layout).sections;
+    const list = layout && attributes ? readU64(read, attributes + BigInt(layout.list)) : undefined;
+    const out: [string, bigint][] = [];
+    if (!layout || !list) return out;
+    for (let i = 0; i < MAX_SECTIONS; i++) {
+      const attribute = readU64(read, list + BigInt(8 * i));
+      if (!attribute) break;
+      const name = readU64(read, attribute + BigInt(layout.name));
+      const address = readU64(read, attribute + BigInt(layout.address));
+      const text = name && readString(read, name, 256);
+      if (text && address) out.push([text, address]);
+    }
+    return out;
+  }
 
   #symbols(module: string, tables: bigint, count: number, read: VirtualReader): KernelSymbol[] {
     const layout = this.#layout as Layout;

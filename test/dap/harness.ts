@@ -239,9 +239,16 @@ export class Client {
     await this.#dc.stop();
     if (name === undefined) return;
     const said = named(this.#lines.map((l) => l.text).join('\n'));
-    const text = `${NORMALISE.reduce((all, [from, to]) => all.replace(from, to), said)}\n`;
-    const file = path.join(GOLDEN, `${name}.txt`);
-    if (process.env.UPDATE_GOLDEN) fs.writeFileSync(file, text);
-    assert.equal(text, fs.readFileSync(file, 'utf8'), `transcript ${name}`);
+    golden(
+      name,
+      NORMALISE.reduce((all, [from, to]) => all.replace(from, to), said),
+    );
   }
+}
+
+/** Compares a transcript with `golden/<name>.txt`. UPDATE_GOLDEN=1 writes it instead. */
+export function golden(name: string, said: string): void {
+  const file = path.join(GOLDEN, `${name}.txt`);
+  if (process.env.UPDATE_GOLDEN) fs.writeFileSync(file, `${said}\n`);
+  assert.equal(`${said}\n`, fs.readFileSync(file, 'utf8'), `transcript ${name}`);
 }

@@ -336,11 +336,12 @@ export class DebugInfo {
 
   /**
    * The functions at `address`, innermost first: the first has the line of the address, each other the line of the call that was
-   * inlined. Empty when neither a line nor a function is known there.
+   * inlined. Empty when neither a line nor a function is known there. `statement`: of several lines at one address the one that steps
+   * stop at; otherwise the last, as tools print it.
    */
-  frames(address: bigint): SourceFrame[] {
+  frames(address: bigint, statement = false): SourceFrame[] {
     const place = this.elf.place(address);
-    const at = this.#rowAt(place);
+    const at = this.#rowAt(place, statement);
     let where: SourceLine = {
       path: at?.path ?? '',
       line: at?.line ?? 0,

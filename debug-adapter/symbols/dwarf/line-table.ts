@@ -333,11 +333,14 @@ export class LineTable {
     };
   }
 
-  /** Of several rows for one place the last counts; for stepping, one that begins a statement before one that does not. */
+  /**
+   * Of several rows for one place the last counts; for stepping, one of the same file that begins a statement before one that does not.
+   * Those of other files are of inlined functions that nothing is left of there.
+   */
   statementAt(row: number): number {
     let at = row;
     while (at > 0 && !(this.flags[at] & ROW.statement) && this.places[at - 1] === this.places[row]) at--;
-    return this.flags[at] & ROW.statement ? at : row;
+    return this.flags[at] & ROW.statement && this.files[at] === this.files[row] ? at : row;
   }
 
   /** The place of the first row after `row` that is further on; the end of what `row` says. */
