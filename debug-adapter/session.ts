@@ -5,10 +5,8 @@
 import fs from 'node:fs';
 import { DebugSession, Event, OutputEvent, Response } from '@vscode/debugadapter';
 import type { DebugProtocol } from '@vscode/debugprotocol';
-import { isElf } from '../emulator/base/elf.ts';
 import {
   ConfigError,
-  createMachine,
   type Exit,
   type HypercallInfo,
   type Machine,
@@ -23,10 +21,12 @@ import type { GuestSockets } from './sockets.ts';
 import { evaluate } from './expression/evaluate.ts';
 import { ExpressionError } from './expression/parse.ts';
 import { stackOf } from './linux/callers.ts';
-import { GuestKernel } from './linux/kernel.ts';
-import { SymbolFiles } from './linux/symbol-files.ts';
+import { GuestKernel, kernelFacts } from './linux/kernel.ts';
+import type { SymbolFiles } from './linux/symbol-files.ts';
+import type { Symbolizer } from './symbols/symbolizer.ts';
 import { useSymbolFiles } from './linux/types.ts';
 import { type Frame, lookupPc } from './linux/unwind.ts';
+import { Later } from './later.ts';
 import { Listings } from './listing.ts';
 import type { CustomEvents, LaunchArguments } from './protocol.ts';
 import { checkArguments } from './requests/arguments.ts';
@@ -52,19 +52,41 @@ import { UserError } from './user-error.ts';
 /** Answers one request. What it returns is the response's body. */
 export type Handler<Args, Body> = (session: Session, args: Args) => Body | Promise<Body>;
 
-/** What `launch` made. */
-export interface Debuggee {
-  machine: Machine;
-  kernel: GuestKernel;
-  config: MachineConfig;
+/** What `launch` has opened: what questions about code are answered with before there is a machine. */
+export interface Program {
   args: LaunchArguments;
+  config: MachineConfig;
   disks: DiskFiles;
   network: GuestNetwork;
   sockets: GuestSockets;
+  /** Names of addresses. */
+  symbols: Symbolizer;
   /** Symbol files of the kernel and its modules, and where sources are. */
   files: SymbolFiles;
   sources: SourcePaths;
 }
+
+/** And the machine that it made of that. */
+export interface Debuggee extends Program {
+  machine: Machine;
+  kernel: GuestKernel;
+}
+
+/** Requests that need no machine. All others wait for it. */
+const WITHOUT_MACHINE: ReadonlySet<string> = new Set([
+  'initialize',
+  'launch',
+  'attach',
+  'setBreakpoints',
+  'setFunctionBreakpoints',
+  'setInstructionBreakpoints',
+  'setExceptionBreakpoints',
+  'breakpointLocations',
+  'hyperstep/setHypercallBreakpoints',
+  'hyperstep/hypercallNames',
+]);
+/** How long a client is given to set its breakpoints before making the machine keeps this thread busy, ms. */
+const CONFIGURATION_MS = 40;
 
 /** Which children are wanted, and how numbers are shown. */
 export interface VariablePage {
@@ -129,7 +151,9 @@ export class Session extends DebugSession {
   readonly calls: CallRecord[] = [];
   /** Where the guest is stopped; undefined while it runs. */
   stopAt: Stop | undefined;
+  #program: Program | undefined;
   #debuggee: Debuggee | undefined;
+  #machine: { made: Promise<void>; make: () => void } | undefined;
   #runner: Runner | undefined;
   #sources: VariableSource[] = [];
   #locations: CodeOrLine[] = [];
@@ -171,43 +195,63 @@ export class Session extends DebugSession {
   }
 
   async #answer(request: DebugProtocol.Request): Promise<void> {
-    const response = new Response(request) as DebugProtocol.Response;
     const started = performance.now();
     try {
       if (this.#cancelled.delete(request.seq)) {
-        response.success = false;
-        response.message = 'cancelled';
-      } else {
-        const handler = Object.hasOwn(HANDLERS, request.command) ? HANDLERS[request.command] : undefined;
-        if (!handler) throw new UserError(`The request "${request.command}" is not supported`);
-        const args: unknown = request.arguments ?? {};
-        checkArguments(request.command, args);
-        const body = await handler(this, args as never);
-        if (body !== undefined) response.body = body;
+        this.#refuse(request, 'cancelled');
+        return;
       }
+      const handler = Object.hasOwn(HANDLERS, request.command) ? HANDLERS[request.command] : undefined;
+      if (!handler) throw new UserError(`The request "${request.command}" is not supported`);
+      const args: unknown = request.arguments ?? {};
+      checkArguments(request.command, args);
+      // That there is none is told by the answer to `launch`.
+      if (!WITHOUT_MACHINE.has(request.command)) await this.makeMachine().catch(() => {});
+      const body = await handler(this, args as never);
+      if (body instanceof Later)
+        void body.body.then(
+          (later) => this.#reply(request, later),
+          (error: unknown) => this.#fail(request, error),
+        );
+      else this.#reply(request, body);
     } catch (e) {
-      const forUser = e instanceof UserError || e instanceof ConfigError || e instanceof ExpressionError;
-      const message = e instanceof Error ? e.message : String(e);
-      if (!forUser) process.stderr.write(`hyperstep: ${request.command}: ${e instanceof Error ? e.stack : message}\n`);
-      response.success = false;
-      response.message = message;
-      // Braces are the format's own: a message is data.
-      const showUser = forUser && request.command === 'launch';
-      response.body = {
-        error: {
-          id: forUser ? 1 : 2,
-          format: '{message}',
-          variables: { message: forUser ? message : `Internal error: ${message}` },
-          showUser,
-        },
-      };
+      this.#fail(request, e);
     }
-    this.sendResponse(response);
     const took = performance.now() - started;
     if (process.env.HYPERSTEP_TIMING) process.stderr.write(`hyperstep: ${request.command} took ${took.toFixed(1)} ms\n`);
     const after = this.#after;
     this.#after = [];
     for (const f of after) f();
+  }
+
+  #reply(request: DebugProtocol.Request, body: unknown): void {
+    const response = new Response(request) as DebugProtocol.Response;
+    if (body !== undefined) response.body = body;
+    this.sendResponse(response);
+  }
+
+  #refuse(request: DebugProtocol.Request, message: string, body?: object): void {
+    const response = new Response(request) as DebugProtocol.Response;
+    response.success = false;
+    response.message = message;
+    if (body) response.body = body;
+    this.sendResponse(response);
+  }
+
+  #fail(request: DebugProtocol.Request, e: unknown): void {
+    const forUser = e instanceof UserError || e instanceof ConfigError || e instanceof ExpressionError;
+    const message = e instanceof Error ? e.message : String(e);
+    if (!forUser) process.stderr.write(`hyperstep: ${request.command}: ${e instanceof Error ? e.stack : message}\n`);
+    // Braces are the format's own: a message is data.
+    const showUser = forUser && request.command === 'launch';
+    this.#refuse(request, message, {
+      error: {
+        id: forUser ? 1 : 2,
+        format: '{message}',
+        variables: { message: forUser ? message : `Internal error: ${message}` },
+        showUser,
+      },
+    });
   }
 
   /** Does something once the response to the present request is sent. */
@@ -227,18 +271,17 @@ export class Session extends DebugSession {
   /** The client is gone, or has asked us to go. */
   override shutdown(): void {
     this.#runner?.end();
-    if (this.#debuggee) {
-      const { disks, machine, network, sockets } = this.#debuggee;
-      for (const line of disks.save(machine)) this.say(line);
-      disks.close();
-      network.close();
-      sockets.close();
-      this.#debuggee.files.close();
-    }
-    if (this.#consoleLog !== undefined) fs.closeSync(this.#consoleLog);
-    this.#consoleLog = undefined;
     // What was asked before is answered before.
-    void this.#queue.then(() => this.#onEnd());
+    void this.#queue
+      .then(() => this.makeMachine())
+      .catch(() => {})
+      .then(() => {
+        if (this.#debuggee) for (const line of this.#debuggee.disks.save(this.#debuggee.machine)) this.say(line);
+        this.#abandon();
+        if (this.#consoleLog !== undefined) fs.closeSync(this.#consoleLog);
+        this.#consoleLog = undefined;
+        this.#onEnd();
+      });
   }
 
   // --- the debuggee --------------------------------------------------------------------------------------------------------
@@ -248,8 +291,58 @@ export class Session extends DebugSession {
     if (!this.#debuggee) throw new UserError('Nothing has been launched');
     return this.#debuggee;
   }
+  /** What `launch` has opened. Throws when nothing was launched. */
+  get program(): Program {
+    if (!this.#program) throw new UserError('Nothing has been launched');
+    return this.#program;
+  }
   get launched(): boolean {
-    return this.#debuggee !== undefined;
+    return this.#program !== undefined;
+  }
+
+  /**
+   * Takes what `launch` has opened. `make` makes the machine and calls `adopt`: once, when it is needed or the client has had its time to set
+   * breakpoints. Resolves when there is one; rejects with what `make` throws.
+   */
+  prepare(program: Program, make: () => Promise<void>): Promise<void> {
+    this.#program = program;
+    program.files.onChange = () => this.resolveBreakpoints();
+    let start: () => void = () => {};
+    const wanted = new Promise<void>((resolve) => {
+      start = resolve;
+    });
+    const made = wanted.then(make).catch((error: unknown) => {
+      this.#abandon();
+      throw error;
+    });
+    const timer = setTimeout(start, CONFIGURATION_MS);
+    this.#machine = {
+      made,
+      make: () => {
+        clearTimeout(timer);
+        start();
+      },
+    };
+    return made;
+  }
+
+  /** Makes the machine if that has not begun. Resolves at once when nothing was launched; rejects when it cannot be made. */
+  async makeMachine(): Promise<void> {
+    this.#machine?.make();
+    await this.#machine?.made;
+  }
+
+  /** Nothing is launched any more. */
+  #abandon(): void {
+    const program = this.#program;
+    if (!program) return;
+    program.disks.close();
+    program.network.close();
+    program.sockets.close();
+    program.files.close();
+    this.#program = undefined;
+    this.#debuggee = undefined;
+    this.#machine = undefined;
   }
   get runner(): Runner {
     if (!this.#runner) throw new UserError('Nothing has been launched');
@@ -271,7 +364,7 @@ export class Session extends DebugSession {
 
   /** Takes a machine that is ready to run. */
   adopt(debuggee: Debuggee): void {
-    this.#debuggee = debuggee;
+    this.#program = this.#debuggee = debuggee;
     const { machine, kernel, args } = debuggee;
     if (args.consoleLog) this.#consoleLog ??= fs.openSync(args.consoleLog, 'w');
     machine.onConsole = (bytes) => this.#onConsole(bytes);
@@ -281,7 +374,7 @@ export class Session extends DebugSession {
       else if (event.kind === 'service') this.say(`${event.service}: ${event.message}`, event.ok ? 'console' : 'stderr');
       else if (event.kind === 'guest') this.say(`${event.part}: ${event.message}`, 'stderr');
     });
-    debuggee.files.onChange = () => this.resolveBreakpoints();
+    debuggee.files.follow(kernel);
     useSymbolFiles(kernel, () => debuggee.files.all);
     kernel.onFound = (found) => {
       debuggee.files.placeKernel();
@@ -514,16 +607,16 @@ export class Session extends DebugSession {
 
   /** The guest has reset: the same machine from power-on, with what was on its disks, and everything that the user has set. */
   async #restart(): Promise<void> {
-    const { machine: old, config, disks, network, sockets, files: before, args, sources } = this.debuggee;
+    const { machine: old, ...program } = this.debuggee;
+    const { config, disks } = program;
     this.say(`The guest resets after ${old.instructions} instructions.`);
     config.disks = disks.carry(old);
+    const { createMachine } = await import('../emulator/load.ts');
     const machine = createMachine(config);
-    const kernel = new GuestKernel(machine, config.kernel, config.kernelName);
-    before.close();
-    const files = await SymbolFiles.of(kernel, isElf(config.kernel) ? args.kernel : undefined, args.symbols);
+    const facts = kernelFacts(config.kernel, config.kernelName);
     this.forget();
     this.codeBreakpoints.leave();
-    this.adopt({ machine, kernel, config, args, disks, network, sockets, files, sources });
+    this.adopt({ ...program, symbols: facts.symbols, machine, kernel: new GuestKernel(machine, facts) });
     this.resolveBreakpoints();
     this.#sendState(true);
     this.runner.start({ kind: 'continue' }, undefined);
@@ -543,8 +636,8 @@ export class Session extends DebugSession {
 
   /** What knows where code is. */
   get places(): Places {
-    const { kernel, files } = this.debuggee;
-    return { symbols: kernel.symbols, functionAddresses: (name, module) => files.functionAddresses(name, module) };
+    const { symbols, files } = this.program;
+    return { symbols, functionAddresses: (name, module) => files.functionAddresses(name, module) };
   }
 
   /** Reads the guest's list of modules again. True when it, or a symbol file, has changed. */
@@ -576,7 +669,8 @@ export class Session extends DebugSession {
   }
 
   #placeBreakpoints(): void {
-    const { kernel, machine, args } = this.debuggee;
+    if (!this.#debuggee) return;
+    const { kernel, machine, args } = this.#debuggee;
     if (args.noDebug) return;
     const { internal } = this.codeBreakpoints;
     const loader = kernel.moduleLoadAddress;

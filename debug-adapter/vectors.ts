@@ -4,7 +4,7 @@
  */
 import fs from 'node:fs';
 import zlib from 'node:zlib';
-import { MAX_PROGRAM, VECTOR_REGISTERS, VectorMachine, type VectorResult } from '../emulator/index.ts';
+import { MAX_PROGRAM, VECTOR_REGISTERS, VectorMachine, type VectorResult } from '../emulator/load.ts';
 import { UsageError } from './cli/usage.ts';
 import { loadDisassembler } from './disassembler.ts';
 

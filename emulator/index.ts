@@ -1,14 +1,7 @@
 /**
- * The emulator's public API: what the debug adapter and the command line see. Types here, the machine in machine.ts.
+ * The emulator's public API: what the debug adapter and the command line see. Types and facts here. What makes a machine is in
+ * load.ts, apart, because loading it takes a moment, and a debug session has answers for the editor before.
  */
-export { createMachine } from './machine.ts';
-export {
-  MAX_PROGRAM,
-  VECTOR_REGISTERS,
-  VectorMachine,
-  type VectorMachineOptions,
-  type VectorResult,
-} from './cpu/vector-machine.ts';
 import type { DiskConfig, DisplayConfig, NetworkConfig } from './config.ts';
 import type { NetworkEvent, NetworkRequest } from './network/outside.ts';
 import type { SocketEvent, SocketRequest } from './network/sockets.ts';

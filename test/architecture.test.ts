@@ -110,18 +110,44 @@ test('nothing in the emulator but host/ knows Node, packages, the clock or rando
 
 /** What needs Node is not in the index: the emulator as such runs in a browser. */
 const HOST_NETWORK = 'emulator/host/network/index.ts';
+/** What makes machines: the index without it loads in no time. */
+const LOAD = 'emulator/load.ts';
 
-test('the debug adapter sees the emulator only through its index, the host network and base', () => {
+test('the debug adapter sees the emulator only through its index and what makes machines, the host network and base', () => {
   const wrong = imports.filter(
     (i) =>
       part(i.from) === 'debug-adapter' &&
       i.to.startsWith('emulator/') &&
       i.to !== 'emulator/index.ts' &&
+      i.to !== LOAD &&
       i.to !== HOST_NETWORK &&
       part(i.to) !== 'emulator/base',
   );
   assert.deepEqual(
     wrong.map((i) => `${i.from} -> ${i.to}`),
+    [],
+  );
+});
+
+test('a debug session loads the machine when it makes one, not before it answers the editor', () => {
+  const statically = new Map<string, string[]>();
+  for (const file of files) {
+    const text = fs.readFileSync(path.join(ROOT, file), 'utf8').replace(/\bimport\(/g, 'later(');
+    const specs = [...text.matchAll(/^\s*(?:import|export)\s+(?!type\b)(?:[^'";]*?\sfrom\s+)?['"](\.[^'"]+)['"]/gm)];
+    statically.set(
+      file,
+      specs.map((m) => path.posix.normalize(path.posix.join(path.posix.dirname(file), m[1]))),
+    );
+  }
+  const loaded = new Set<string>();
+  const load = (file: string): void => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
+    for (const to of statically.get(file) ?? []) load(to);
+  };
+  load('debug-adapter/main.ts');
+  assert.deepEqual(
+    [...loaded].filter((f) => f === LOAD || f === 'emulator/machine.ts' || f.startsWith('emulator/cpu/')),
     [],
   );
 });

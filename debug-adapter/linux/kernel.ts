@@ -7,6 +7,7 @@ import { isElf } from '../../emulator/base/elf.ts';
 import { viewOf } from '../../emulator/base/struct.ts';
 import type { Exit, Machine } from '../../emulator/index.ts';
 import { Btf } from '../symbols/btf.ts';
+import { withoutDamage } from '../symbols/byte-source.ts';
 import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
 import { readElf } from '../symbols/elf.ts';
 import { findKallsyms } from '../symbols/kallsyms.ts';
@@ -43,16 +44,33 @@ export interface KernelFound {
   milliseconds: number;
 }
 
-export class GuestKernel {
+/** What a kernel's file tells, before there is a machine that it runs in. */
+export interface KernelFacts {
+  /** An ELF kernel's own symbols; of others there are none until they run. */
+  readonly symbols: Symbolizer;
+  /** Build-ids in the file, hexadecimal: its own, and those of images inside it (the vDSO). */
+  readonly buildIds: ReadonlySet<string>;
+  /** `6.1.0-50-cloud-arm64` */
+  readonly release: string | undefined;
+}
+
+/** Looks into a kernel's file (unpacked; undefined: there is none), which messages call `name`. */
+export function kernelFacts(file: Uint8Array | undefined, name: string): KernelFacts {
+  const symbols = new Symbolizer();
+  if (!file) return { symbols, buildIds: new Set(), release: undefined };
+  // Whether it can run is for the machine to judge.
+  if (isElf(file)) symbols.setKernel(withoutDamage(() => readElf(file, name).symbols, []));
+  return { symbols, buildIds: findBuildIds(file), release: findRelease(file) };
+}
+
+export class GuestKernel implements KernelFacts {
   readonly machine: Machine;
-  readonly symbols = new Symbolizer();
+  readonly symbols: Symbolizer;
   image: KernelImage | undefined;
   /** Where an Image lies in RAM; undefined: the kernel is another kind of file. */
   physicalBase: number | undefined;
-  /** Build-ids in that image, hexadecimal: its own, and those of images inside it (the vDSO). */
-  buildIds: ReadonlySet<string> = new Set();
-  /** `6.1.0-50-cloud-arm64`, as soon as the image lies in RAM. */
-  release: string | undefined;
+  readonly buildIds: ReadonlySet<string>;
+  readonly release: string | undefined;
   btf: Btf | undefined;
   modules: KernelModule[] = [];
   /** Call frame information of the instruction at an address, from symbol files. */
@@ -68,10 +86,12 @@ export class GuestKernel {
   /** Instruction count before which the list of modules is not searched for again. */
   #searchAgain = 0;
 
-  /** `file` is the kernel's file, `name` what messages call it. */
-  constructor(machine: Machine, file?: Uint8Array, name = 'kernel') {
+  /** `facts`: of the kernel's file. */
+  constructor(machine: Machine, { symbols, buildIds, release }: KernelFacts) {
     this.machine = machine;
-    if (file && isElf(file)) this.symbols.setKernel(readElf(file, name).symbols);
+    this.symbols = symbols;
+    this.buildIds = buildIds;
+    this.release = release;
     this.#findGate();
   }
 
@@ -108,8 +128,6 @@ export class GuestKernel {
     const found = this.#imageInRam();
     if (!found) return;
     this.physicalBase = found.at;
-    this.buildIds = findBuildIds(found.bytes);
-    this.release = findRelease(found.bytes);
     const symbols = findKallsyms({ bytes: found.bytes, base: BigInt(found.at) })?.symbols ?? [];
     // What names are good for until the MMU is on.
     if (symbols.length > 0) this.symbols.setKernel(symbols, BigInt(found.at + found.bytes.length));

@@ -10,7 +10,7 @@ import { LoadedSymbols, type Stretch } from '../symbols/loaded.ts';
 import type { KernelModule } from '../symbols/modules.ts';
 import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
 import { fetchedFor } from '../user-cache.ts';
-import type { GuestKernel } from './kernel.ts';
+import type { GuestKernel, KernelFacts } from './kernel.ts';
 
 /** Where distributions put debug information of installed packages. */
 const SYSTEM_FOLDERS = ['/usr/lib/debug'];
@@ -27,7 +27,9 @@ const moduleName = (file: string): string =>
     .replaceAll('-', '_');
 
 export class SymbolFiles {
-  readonly #kernel: GuestKernel;
+  readonly #facts: KernelFacts;
+  /** The kernel in a machine, when there is one. */
+  #kernel: GuestKernel | undefined;
   /** Files and folders that the user named. */
   readonly #named: readonly string[];
   #loaded: LoadedSymbols[] = [];
@@ -39,17 +41,25 @@ export class SymbolFiles {
   /** Called when names can be asked for, or a file has come or gone. */
   onChange: () => void = () => {};
 
-  constructor(kernel: GuestKernel, named: readonly string[] = []) {
-    this.#kernel = kernel;
+  /** Resolves when the kernel's file is open, so that lines can be asked for, or `problems` says why there is none. Never rejects. */
+  readonly opened: Promise<void>;
+
+  /**
+   * The symbol files of a kernel. `own`: the kernel is this ELF file itself. `named`: files and folders to look in; those that do not fit are
+   * told by `problems`.
+   */
+  constructor(facts: KernelFacts, own: string | undefined, named: readonly string[] = []) {
+    this.#facts = facts;
     this.#named = named;
+    this.opened = this.#openKernel(own);
   }
 
-  /** The symbol files of a kernel that is about to run, which tell it how to unwind. `own`, `named`: as for `openKernel` and the constructor. */
-  static async of(kernel: GuestKernel, own: string | undefined, named?: readonly string[]): Promise<SymbolFiles> {
-    const files = new SymbolFiles(kernel, named);
-    kernel.rules = (pc) => files.rules(pc);
-    await files.openKernel(own);
-    return files;
+  /** The kernel is about to run in a machine (again): it is told how to unwind, and tells where it is. */
+  follow(kernel: GuestKernel): void {
+    this.#kernel = kernel;
+    kernel.rules = (pc) => this.rules(pc);
+    this.update([]);
+    this.placeKernel();
   }
 
   get all(): readonly LoadedSymbols[] {
@@ -58,21 +68,23 @@ export class SymbolFiles {
 
   /** Where files are looked for: what the user named, what was fetched for this kernel, what the system has. */
   get #places(): readonly string[] {
-    const { release } = this.#kernel;
+    const { release } = this.#facts;
     const fetched = release === undefined ? undefined : fetchedFor(release);
     return [...this.#named, ...(fetched ? [fetched.folder] : []), ...SYSTEM_FOLDERS];
   }
 
-  /** Looks again for what was not found: files may have come. `own` as for `openKernel`. */
+  /** Looks again for what was not found: files may have come. `own` as for the constructor. */
   async again(own?: string): Promise<void> {
     this.problems.clear();
     this.#moduleFiles.clear();
     this.#tried.clear();
-    if (!this.#loaded.some((l) => l.module === undefined)) await this.openKernel(own);
-    this.update(this.#kernel.modules);
+    if (!this.#loaded.some((l) => l.module === undefined)) await this.#openKernel(own);
+    if (this.#kernel) this.update(this.#kernel.modules);
   }
 
+  #closed = false;
   close(): void {
+    this.#closed = true;
     for (const l of this.#loaded) l.info.close();
     this.#loaded = [];
   }
@@ -107,16 +119,16 @@ export class SymbolFiles {
 
   // --- finding ------------------------------------------------------------------------------------------------------------
 
-  /**
-   * Opens the kernel's file. `own`: the kernel is this ELF file itself. Files that were named and do not fit are told by `problems`;
-   * never rejects.
-   */
-  async openKernel(own?: string): Promise<void> {
-    const ids = this.#kernel.buildIds;
+  async #openKernel(own: string | undefined): Promise<void> {
+    const ids = this.#facts.buildIds;
     const reasons: string[] = [];
     for (const file of own ? [own] : this.#kernelCandidates(ids)) {
       try {
         const info = await openDebugInfo(file);
+        if (this.#closed) {
+          info.close();
+          return;
+        }
         const id = info.elf.buildId;
         const fits = own !== undefined || (id !== undefined && ids.has(id));
         if (!fits || !info.hasDebugInfo) {
@@ -142,7 +154,7 @@ export class SymbolFiles {
   }
 
   *#kernelCandidates(ids: ReadonlySet<string>): Generator<string> {
-    const { release } = this.#kernel;
+    const { release } = this.#facts;
     const seen = new Set<string>();
     for (const named of this.#places) {
       const files = isFolder(named)
@@ -173,7 +185,7 @@ export class SymbolFiles {
     if (!symbols) return;
     const { layout, origin, relocatable } = symbols.info.elf;
     const to = layout.reduce((most, l) => Math.max(most, l.to), 0);
-    const { image, physicalBase } = this.#kernel;
+    const { image, physicalBase } = this.#kernel ?? {};
     // Until the MMU is on, code runs where the image lies; later such an address is user space's.
     const address = image?.base ?? (physicalBase === undefined ? origin : BigInt(physicalBase));
     symbols.stretches = relocatable ? [] : [{ from: 0, to, address }];
@@ -259,7 +271,7 @@ export class SymbolFiles {
         if (line) add(path.join(folder, line.replace(/\.k?o$/, '.ko')));
       return found;
     }
-    const { release } = this.#kernel;
+    const { release } = this.#facts;
     const releases = ['lib/modules', 'usr/lib/debug/lib/modules', 'usr/lib/modules'].map((f) => path.join(folder, f));
     const roots = releases.some(isFolder) ? releases.map((f) => path.join(f, release ?? '')).filter(isFolder) : [folder];
     let left = MAX_FILES;

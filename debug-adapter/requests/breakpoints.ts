@@ -45,7 +45,7 @@ const address = (reference: string, offset: number | undefined): string | undefi
 
 /** A place in a source file that the user sees: wherever the kernel and its modules have code of that line now. */
 export function findLine(session: Session, file: string, line: number): Found | undefined {
-  const { files, sources } = session.debuggee;
+  const { files, sources } = session.program;
   const candidates = sources.candidates(file);
   let best: Found | undefined;
   for (const symbols of files.all) {
@@ -59,13 +59,15 @@ export function findLine(session: Session, file: string, line: number): Found | 
   return best;
 }
 
-function sourceBreakpoints(
+async function sourceBreakpoints(
   session: Session,
   args: DebugProtocol.SetBreakpointsArguments,
-): DebugProtocol.SetBreakpointsResponse['body'] {
+): Promise<DebugProtocol.SetBreakpointsResponse['body']> {
   const { path: file } = args.source;
   const wanted = args.breakpoints ?? [];
   if (!file) throw new UserError('setBreakpoints: the source has neither a path nor a reference');
+  // A file that was never seen takes half a second to get its index.
+  await session.program.files.opened;
   const items = wanted.map((b) => ({
     text: `${file}:${b.line}`,
     find: () => findLine(session, file, b.line),
@@ -80,12 +82,15 @@ function sourceBreakpoints(
 
 export const breakpoints = {
   /** Lines of sources, and of listings, where they are instructions. */
-  setBreakpoints(session: Session, args: DebugProtocol.SetBreakpointsArguments): DebugProtocol.SetBreakpointsResponse['body'] {
+  async setBreakpoints(
+    session: Session,
+    args: DebugProtocol.SetBreakpointsArguments,
+  ): Promise<DebugProtocol.SetBreakpointsResponse['body']> {
     const wanted = args.breakpoints ?? [];
     if (!args.source.sourceReference) return sourceBreakpoints(session, args);
-    const { kernel } = session.debuggee;
+    const { symbols } = session.program;
     const { sourceReference, path = '' } = args.source;
-    const listing = session.listings.find(args.source, kernel.symbols);
+    const listing = session.listings.find(args.source, symbols);
     const items = wanted.map((b) => {
       const at = listing ? session.listings.address(listing, b.line) : undefined;
       return {
@@ -102,11 +107,12 @@ export const breakpoints = {
   },
 
   /** Lines of a source file that have code. */
-  breakpointLocations(
+  async breakpointLocations(
     session: Session,
     args: DebugProtocol.BreakpointLocationsArguments,
-  ): DebugProtocol.BreakpointLocationsResponse['body'] {
-    const { files, sources } = session.debuggee;
+  ): Promise<DebugProtocol.BreakpointLocationsResponse['body']> {
+    const { files, sources } = session.program;
+    await files.opened;
     const { path: file } = args.source;
     if (!file || args.source.sourceReference) return { breakpoints: [{ line: args.line }] };
     const lines = new Set<number>();
@@ -173,7 +179,7 @@ export const breakpoints = {
     });
     session.hypercallStops.set('filters', stops);
     // Off in either place is off.
-    session.stopOnCrash = crash && session.debuggee.args.stopOnCrash !== false;
+    session.stopOnCrash = crash && session.program.args.stopOnCrash !== false;
     return { breakpoints: answers };
   },
 

@@ -6,7 +6,6 @@ import type { DebugProtocol } from '@vscode/debugprotocol';
 import {
   BOOT_KINDS,
   ConfigError,
-  createMachine,
   DEFAULTS,
   isBootKind,
   type MachineConfig,
@@ -19,12 +18,13 @@ import { GuestNetwork } from '../network.ts';
 import { GuestSockets } from '../sockets.ts';
 import { unwrapKernel } from '../kernel-file.ts';
 import { isElf } from '../../emulator/base/elf.ts';
-import { GuestKernel } from '../linux/kernel.ts';
+import { Later } from '../later.ts';
+import { GuestKernel, type KernelFacts, kernelFacts } from '../linux/kernel.ts';
 import { SymbolFiles } from '../linux/symbol-files.ts';
 import type { CopySetting, DiskSetting, LaunchArguments, NetworkSetting, SocketsSetting } from '../protocol.ts';
 import { copyRequest } from '../services.ts';
 import { displayOf } from '../screen.ts';
-import type { Session } from '../session.ts';
+import type { Program, Session } from '../session.ts';
 import { SourcePaths } from '../sources.ts';
 import { callCode, hypercallStop } from '../stops.ts';
 import { fetchedFor } from '../user-cache.ts';
@@ -271,7 +271,8 @@ export function useFetchedSources(sources: SourcePaths, release: string | undefi
   if (source !== undefined) sources.add(source);
 }
 
-async function launch(session: Session, args: LaunchArguments): Promise<void> {
+/** Opens what the arguments name; the machine is made when the client has set its breakpoints. */
+async function launch(session: Session, args: LaunchArguments): Promise<Later> {
   if (session.launched) throw new UserError('This session has a guest already');
   checkArguments(args);
   let disks: DiskFiles | undefined;
@@ -289,11 +290,8 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     const kernelName = path.basename(args.kernel);
     const kernel = await unwrapKernel(file, kernelName);
     disks = openDisks(args.disks ?? []);
-    const link = ofSetting('network', () => new GuestNetwork(args.network));
-    network = link;
-    const doors = ofSetting('sockets', () => new GuestSockets(args.sockets));
-    sockets = doors;
-    const read = performance.now();
+    network = ofSetting('network', () => new GuestNetwork(args.network));
+    sockets = ofSetting('sockets', () => new GuestSockets(args.sockets));
     const config: MachineConfig = {
       memory: args.memory ?? DEFAULTS.memory,
       cpus: args.cpus ?? DEFAULTS.cpus,
@@ -307,8 +305,8 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       kernel,
       kernelName,
       disks: disks.configs,
-      ...(link.config ? { network: link.config } : {}),
-      ...(doors.config ? { sockets: doors.config } : {}),
+      ...(network.config ? { network: network.config } : {}),
+      ...(sockets.config ? { sockets: sockets.config } : {}),
       maxMemory: args.maxMemory,
       keyValuePairs: args.keyValuePairs,
       copyFiles: ofSetting('copyFiles', () => (args.copyFiles ?? []).map(copyRequest)),
@@ -317,36 +315,36 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
       startTime: DEFAULTS.startTime,
       quantum: DEFAULTS.quantum,
     };
-    const machine = createMachine(config);
-    const built = performance.now();
-    const guest = new GuestKernel(machine, kernel, kernelName);
-    const files = await SymbolFiles.of(guest, isElf(kernel) ? args.kernel : undefined, args.symbols);
+    const read = performance.now();
+    const mib = (bytes: number) => `${(bytes / (1 << 20)).toFixed(1)} MiB`;
+    session.say(
+      `${kernelName} (${mib(kernel.length)})${initrd ? ` and ${path.basename(args.initrd as string)} (${mib(initrd.length)})` : ''} read in ${took(started, read)}`,
+    );
+    const facts = kernelFacts(kernel, kernelName);
+    if (facts.symbols.size) session.say(`${facts.symbols.size} symbols from ${kernelName}`);
     const sources = new SourcePaths(args.sourceMap);
-    useFetchedSources(sources, guest.release);
-    const indexed = performance.now();
-    session.adopt({ machine, kernel: guest, config, args, disks, network: link, sockets: doors, files, sources });
+    useFetchedSources(sources, facts.release);
+    for (const folder of sources.missing) session.say(`launch.json: "sourceMap": there is no folder ${folder}`, 'stderr');
+    const files = new SymbolFiles(facts, isElf(kernel) ? args.kernel : undefined, args.symbols);
+    void files.opened.then(() => {
+      for (const { info } of files.all)
+        session.say(`Debug information of ${info.elf.name}, ready in ${took(read, performance.now())}`);
+      const problem = files.problems.get('');
+      if (args.symbols?.length && problem) session.say(`No debug information for the kernel: ${problem}`);
+      if (facts.release && DEBIAN_RELEASE.test(facts.release) && !files.all.length)
+        session.say(
+          `Debug information and sources of Debian's ${facts.release} can be fetched: "Hyperstep: Fetch Debian's Symbols and Sources"`,
+        );
+    });
     session.stopOnCrash = args.stopOnCrash ?? true;
     session.hypercallStops.set(
       'launch',
       (args.stopOnHypercalls ?? []).map((call) => hypercallStop(call, {})),
     );
-    const mib = (bytes: number) => `${(bytes / (1 << 20)).toFixed(1)} MiB`;
-    const ms = (from: number, to: number) => `${(to - from).toFixed(0)} ms`;
-    session.say(
-      `${kernelName} (${mib(kernel.length)})${initrd ? ` and ${path.basename(args.initrd as string)} (${mib(initrd.length)})` : ''} read in ${ms(started, read)}`,
-    );
-    session.say(
-      `Hyper-V guest with ${config.memory} MiB, ${config.cpus} VP${config.cpus > 1 ? 's' : ''}, CPU ${config.cpu}: built in ${ms(read, built)}`,
-    );
-    if (guest.symbols.size) session.say(`${guest.symbols.size} symbols from ${kernelName}`);
-    for (const { info } of files.all) session.say(`Debug information of ${info.elf.name}, ready in ${ms(built, indexed)}`);
-    const problem = files.problems.get('');
-    if (args.symbols?.length && problem) session.say(`No debug information for the kernel: ${problem}`);
-    if (guest.release && DEBIAN_RELEASE.test(guest.release) && !files.all.length)
-      session.say(
-        `Debug information and sources of Debian's ${guest.release} can be fetched: "Hyperstep: Fetch Debian's Symbols and Sources"`,
-      );
-    for (const folder of sources.missing) session.say(`launch.json: "sourceMap": there is no folder ${folder}`, 'stderr');
+    const program: Program = { args, config, disks, network, sockets, symbols: facts.symbols, files, sources };
+    const made = session.prepare(program, () => makeMachine(session, program, facts));
+    session.after(() => session.sendEvent(new Event('initialized')));
+    return new Later(made);
   } catch (e) {
     disks?.close();
     network?.close();
@@ -354,7 +352,25 @@ async function launch(session: Session, args: LaunchArguments): Promise<void> {
     session.endProgress();
     throw e;
   }
-  session.after(() => session.sendEvent(new Event('initialized')));
+}
+
+const took = (from: number, to: number): string => `${(to - from).toFixed(0)} ms`;
+
+async function makeMachine(session: Session, program: Program, facts: KernelFacts): Promise<void> {
+  try {
+    const { config } = program;
+    const started = performance.now();
+    const { createMachine } = await import('../../emulator/load.ts');
+    const machine = createMachine(config);
+    session.say(
+      `Hyper-V guest with ${config.memory} MiB, ${config.cpus} VP${config.cpus > 1 ? 's' : ''}, CPU ${config.cpu}: built in ${took(started, performance.now())}`,
+    );
+    session.adopt({ ...program, machine, kernel: new GuestKernel(machine, facts) });
+    session.resolveBreakpoints();
+  } catch (e) {
+    session.endProgress();
+    throw e;
+  }
 }
 
 export const launching = {
@@ -369,8 +385,10 @@ export const launching = {
     throw new UserError('A running guest cannot be attached to: use "request": "launch"');
   },
 
-  configurationDone(session: Session): void {
-    const { args } = session.debuggee;
+  async configurationDone(session: Session): Promise<void> {
+    const { args, files } = session.debuggee;
+    // What stops soon is shown with its lines.
+    if (args.stopOnEntry || session.codeBreakpoints.list.length) await files.opened;
     if (args.stopOnEntry && !args.noDebug) {
       session.after(() => session.stopAtEntry());
       return;

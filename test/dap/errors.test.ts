@@ -219,8 +219,9 @@ test('a request that is cancelled before its turn is not carried out', async () 
   assert.deepEqual(answers, [
     [4, true, undefined],
     [1, true, undefined],
-    [2, true, undefined],
     [3, false, 'cancelled'],
+    // When its machine is made.
+    [2, true, undefined],
     [5, true, undefined],
   ]);
 });

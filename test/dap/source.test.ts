@@ -83,6 +83,31 @@ test('a breakpoint on a line, frames with lines, steps over, into and out of fun
   await dc.request('disconnect');
 });
 
+test('breakpoints are answered before the machine is made, and those that were set then stop', async (t) => {
+  const dc = await Client.start(t);
+  await dc.request('initialize', { adapterID: 'hyperstep' });
+  const answered: string[] = [];
+  const launched = dc.request('launch', launch).then(() => answered.push('launch'));
+  await dc.event('initialized');
+  const line = lineOf(FIXTURE, 'total += inner(moved, i);');
+  const { breakpoints } = await dc.request<Breakpoints>('setBreakpoints', {
+    source: { path: FIXTURE },
+    breakpoints: [{ line }],
+  });
+  answered.push('setBreakpoints');
+  assert.equal(breakpoints[0].verified, true);
+  const named = await dc.request<Breakpoints>('setFunctionBreakpoints', { breakpoints: [{ name: 'fib' }] });
+  answered.push('setFunctionBreakpoints');
+  assert.equal(named.breakpoints[0].verified, true);
+  // What needs the machine waits for it.
+  await dc.request('threads');
+  await launched;
+  assert.deepEqual(answered, ['setBreakpoints', 'setFunctionBreakpoints', 'launch']);
+  await dc.request('configurationDone');
+  assert.deepEqual((await dc.stopped()).hitBreakpointIds, [breakpoints[0].id]);
+  await dc.finish();
+});
+
 test('lines that have code; a file that no debug information knows; sources stay in their folders', async (t) => {
   const dc = await Client.start(t);
   await dc.launch({ ...launch, stopOnEntry: true, sourceMap: { '': '/nonexistent/folder' } });

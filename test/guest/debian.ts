@@ -2,7 +2,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { debianGuest } from '../../scripts/debian-guest.mjs';
-import { createMachine, DEFAULTS, type Exit, type Machine, type MachineConfig } from '../../emulator/index.ts';
+import { DEFAULTS, type Exit, type Machine, type MachineConfig } from '../../emulator/index.ts';
+import { createMachine } from '../../emulator/load.ts';
 
 export async function debianConfig(
   suite: string,

@@ -2,7 +2,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { debianGuest, debianInitramfs, debianProgram } from '../../scripts/debian-guest.mjs';
-import { createMachine, DEFAULTS, type DiskConfig, type MachineConfig } from '../../emulator/index.ts';
+import { DEFAULTS, type DiskConfig, type MachineConfig } from '../../emulator/index.ts';
+import { createMachine } from '../../emulator/load.ts';
 import { unwrapKernel } from '../../debug-adapter/kernel-file.ts';
 import { TROUBLE } from './debian.ts';
 

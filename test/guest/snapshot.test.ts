@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { debianInitramfs, debianProgram } from '../../scripts/debian-guest.mjs';
-import { createMachine, type Exit, type Machine, type MachineConfig, openImage } from '../../emulator/index.ts';
+import { type Exit, type Machine, type MachineConfig, openImage } from '../../emulator/index.ts';
+import { createMachine } from '../../emulator/load.ts';
 import { file } from '../unit/host/fixtures.ts';
 import { debianConfig, TROUBLE } from './debian.ts';
 

@@ -2,7 +2,8 @@
  * Tiny programs for several VPs: an assembler with labels, and the frame that starts all VPs (PSCI), turns the MMU on, runs the
  * body on each and powers off when all are done.
  */
-import { createMachine, DEFAULTS, type Machine, type MachineConfig } from '../../emulator/index.ts';
+import { DEFAULTS, type Machine, type MachineConfig } from '../../emulator/index.ts';
+import { createMachine } from '../../emulator/load.ts';
 import { addImm, bcond, hvc, ldr, movz } from './cpu/engine-asm.ts';
 
 const w = (v: number): number => v >>> 0;

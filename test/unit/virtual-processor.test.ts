@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createMachine, DEFAULTS } from '../../emulator/index.ts';
+import { DEFAULTS } from '../../emulator/index.ts';
+import { createMachine } from '../../emulator/load.ts';
 
 const HVC_1 = 0xd4000022;
 const HERE = 0x14000000;
