@@ -3,6 +3,7 @@
  * load.ts, apart, because loading it takes a moment, and a debug session has answers for the editor before.
  */
 import type { DiskConfig, DisplayConfig, NetworkConfig } from './config.ts';
+import type { Filter } from './cpu/filter.ts';
 import type { NetworkEvent, NetworkRequest } from './network/outside.ts';
 import type { SocketEvent, SocketRequest } from './network/sockets.ts';
 import type { Services } from './vmbus/services.ts';
@@ -23,6 +24,8 @@ export {
   type PlatformOverrides,
   type SocketsConfig,
 } from './config.ts';
+export type { Expression, Operator } from './cpu/condition.ts';
+export type { Clause, Filter, HitCount } from './cpu/filter.ts';
 export { PERSONALITIES, PERSONALITY_NAMES, type Personality, PLATFORM_SETTINGS, personality } from './personalities.ts';
 export type { ImageFile } from './host/disk.ts';
 export { pcapngFrame, pcapngHeader } from './host/pcapng.ts';
@@ -88,7 +91,8 @@ export type Exit =
   | { kind: 'limit' } // `instructions` or `nanoseconds` used up
   | { kind: 'console' } // `console` said so
   | { kind: 'step'; vp: number }
-  | { kind: 'breakpoint'; vp: number; pc: bigint }
+  /** `clauses`: which of the filter's stop; left out: it has no filter, or one without a value here (memory that is not mapped). */
+  | { kind: 'breakpoint'; vp: number; pc: bigint; clauses?: number[] }
   | { kind: 'watchpoint'; vp: number; pc: bigint; address: bigint; access: 'r' | 'w' }
   | { kind: 'hypercall'; vp: number; call: HypercallInfo }
   | { kind: 'crash'; vp: number; parameters: bigint[]; control: bigint; message: string } // guest crash registers; may go on
@@ -217,9 +221,19 @@ export interface Machine {
   // --- debugger --------------------------------------------------------------------------------------------------
   /** Waiting: in WFI, WFE or a suspend call, with nothing yet that ends it. Off: not started, or stopped, by PSCI. */
   vpState(vp: number): 'running' | 'waiting' | 'off';
-  /** Breakpoints by virtual address, in every VP. */
-  setBreakpoint(address: bigint): void;
+  /**
+   * Breakpoints by virtual address, in every VP; one replaces another at its address. What `filter` says no to does not end `run`. Throws a
+   * RangeError for what is no filter.
+   */
+  setBreakpoint(address: bigint, filter?: Filter): void;
   clearBreakpoint(address: bigint): void;
+  /** How many clauses a filter may have, and how many counters there are. */
+  readonly filterLimits: { readonly clauses: number; readonly counters: number };
+  /** True for registers that conditions of filters may have. */
+  isConditionRegister(name: string): boolean;
+  /** Hits that a counter of filters has counted. Snapshots hold them; the state hash does not. */
+  hits(counter: number): number;
+  setHits(counter: number, hits: number): void;
   /** Stops after an access to [address, address + size) of VP memory. */
   setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw'): void;
   clearWatchpoint(address: bigint, size: number): void;

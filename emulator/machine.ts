@@ -16,9 +16,11 @@ import {
   vramMegabytes,
 } from './config.ts';
 import { Cpu, type CpuExit } from './cpu/cpu.ts';
-import { BELOW_RAM } from './cpu/layout.ts';
+import { BELOW_RAM, COUNTER_COUNT } from './cpu/layout.ts';
 import type { Feature } from './cpu/features.ts';
 import { MODELS } from './cpu/models.ts';
+import { isConditionRegister } from './cpu/condition.ts';
+import { type Counters, type Filter, MAX_CLAUSES } from './cpu/filter.ts';
 import type { CpuPorts } from './cpu/ports.ts';
 import { Registers } from './cpu/registers.ts';
 import { cellOf, refresh } from './cpu/sysregs.ts';
@@ -66,6 +68,9 @@ const HYPERCALL_SMCCC = BigInt(HYPERV_SMCCC_FUNCTION);
 
 const MIB = 1 << 20;
 
+/** Numbers of the bits that are set. */
+const bitsOf = (bits: number): number[] => Array.from({ length: 32 }, (_, i) => i).filter((i) => bits & (1 << i));
+
 const CNTKCTL = cellOf('CNTKCTL_EL1');
 const eventStreamAlarm = (vp: number): string => `event-stream-${vp}`;
 
@@ -73,6 +78,8 @@ interface MachineSnapshot extends Snapshot {
   readonly ram: RamSnapshot;
   readonly vps: readonly Uint8Array[];
   readonly state: Record<string, unknown>;
+  /** Hit counts of breakpoints: none of the guest's business, but going back and on again stops where it did. */
+  readonly hits: ReturnType<Counters['take']>;
 }
 
 /** Instructions of a turn that ends with YIELD that can have done nothing but look; and ns that go by when all VPs do that. */
@@ -323,6 +330,8 @@ class HyperVMachine implements Machine {
     return {
       /** Times when generated code came back to TypeScript. */
       exits: this.#cpu.exits(),
+      /** Filters of breakpoints that were evaluated: in generated code, and in TypeScript. */
+      evaluations: this.#cpu.evaluations,
       ...(t && {
         ...t.statistics,
         /** Instructions executed in regions, and how often these were left: for the interpreter, for code elsewhere, for code near by. */
@@ -459,8 +468,15 @@ class HyperVMachine implements Machine {
       }
       case 'yield':
         return undefined;
-      case 'breakpoint':
-        return { kind: 'breakpoint', vp, pc: this.#cpu.vps[vp].pc };
+      case 'breakpoint': {
+        const { clauses } = out;
+        return {
+          kind: 'breakpoint',
+          vp,
+          pc: this.#cpu.vps[vp].pc,
+          ...(clauses === undefined ? {} : { clauses: bitsOf(clauses) }),
+        };
+      }
       case 'watchpoint':
         return { kind: 'watchpoint', vp, pc: out.pc, address: out.address, access: out.access };
       case 'hvc':
@@ -584,8 +600,18 @@ class HyperVMachine implements Machine {
 
   // --- debugger --------------------------------------------------------------------------------------------------
 
-  setBreakpoint(address: bigint): void {
-    this.#cpu.setBreakpoint(address);
+  setBreakpoint(address: bigint, filter?: Filter): void {
+    this.#cpu.setBreakpoint(address, filter);
+  }
+  readonly filterLimits = { clauses: MAX_CLAUSES, counters: COUNTER_COUNT };
+  isConditionRegister(name: string): boolean {
+    return isConditionRegister(name);
+  }
+  hits(counter: number): number {
+    return this.#cpu.counters.get(counter);
+  }
+  setHits(counter: number, hits: number): void {
+    this.#cpu.counters.set(counter, hits);
   }
   clearBreakpoint(address: bigint): void {
     this.#cpu.clearBreakpoint(address);
@@ -749,6 +775,7 @@ class HyperVMachine implements Machine {
       ram: this.#history.take(),
       vps: this.#cpu.vps.map((vp) => vp.bytes.slice()),
       state: capture(this.#state) as Record<string, unknown>,
+      hits: this.#cpu.counters.take(),
     };
     return snapshot;
   }
@@ -760,6 +787,7 @@ class HyperVMachine implements Machine {
       vp.bytes.set(s.vps[i]);
     });
     assign(this.#state, s.state);
+    this.#cpu.counters.restore(s.hits);
     this.#gic.refresh();
     this.#cpu.stateChanged();
     this.#ending = undefined;

@@ -10,6 +10,7 @@ import { CODE, DIRTY, MARKED, PAGE, PAGE_SHIFT, type Ram, WRITABLE } from '../me
 import { ROWS } from './a64/index.ts';
 import { authenticationKey } from './a64/pauth.ts';
 import { BTYPE, mayLand } from './branch-targets.ts';
+import { Breakpoints } from './breakpoints.ts';
 import type { Decoded } from './decoder.ts';
 import {
   checksSpAlignment,
@@ -35,6 +36,7 @@ import {
   takeWfxTrap,
   wfxTraps,
 } from './exceptions.ts';
+import { checkFilter, Counters, type Filter } from './filter.ts';
 import type { Insn } from './insn.ts';
 import { Interpreter, MAX_RUN } from './interpreter.ts';
 import {
@@ -61,7 +63,7 @@ import {
   FIRST_KIND,
   kindCode,
 } from './layout.ts';
-import { BREAKPOINT_HANDLER, FAST_LIMIT } from './loop.ts';
+import { FAST_LIMIT } from './loop.ts';
 import { Mmu } from './mmu.ts';
 import { type AccessKind, type CpuPorts, EXECUTE, READ, type TlbControl, WRITE } from './ports.ts';
 import { type Armed, armedBy, breakpointMatches, inWatchedPage, watchpointMatches } from './self-hosted-debug.ts';
@@ -83,8 +85,8 @@ export type CpuExit =
   | { kind: 'wfi' | 'wfe' }
   /** Retired: the VP has nothing to do but to look again. */
   | { kind: 'yield' }
-  /** PC is at the breakpoint. */
-  | { kind: 'breakpoint' }
+  /** PC is at the breakpoint. `clauses`: bits of those of its filter that stop; left out: there is none, or it has no value here. */
+  | { kind: 'breakpoint'; clauses?: number }
   /** The access at `pc` has retired. */
   | { kind: 'watchpoint'; pc: bigint; address: bigint; access: 'r' | 'w' }
   /** `onException` said so: PC is at the instruction, the exception has not been taken. */
@@ -128,7 +130,7 @@ const isEretAuthenticated = (word: number): boolean => (word & ~0x400) >>> 0 ===
 const isTimedWait = (word: number): boolean => (word & ~0x3f) >>> 0 === 0xd5031000;
 /** `CELL.JUMP` before there was a jump. */
 const NO_JUMP = 0xffffffff;
-const SCTLR = cellOf('SCTLR_EL1');
+const [SCTLR, VBAR, ELR] = [cellOf('SCTLR_EL1'), cellOf('VBAR_EL1'), cellOf('ELR_EL1')];
 /** SCTLR_EL1.nAA. */
 const NAA = 1 << 6;
 /** SCTLR_EL1.BT0 and BT1, in the upper half. */
@@ -175,12 +177,10 @@ export class Cpu implements TlbControl {
   #slots = 0;
   #guardedSlots = 0;
   readonly #tlbs: Tlbs;
-  readonly #breakpoints = new Set<bigint>();
-  /** What the guest's debug registers arm, by VP, and all its breakpoints. */
+  readonly #breakpoints: Breakpoints;
+  readonly counters: Counters;
+  /** What the guest's debug registers arm, by VP. */
   readonly #armed: (Armed | undefined)[] = [];
-  #guestBreakpoints: ReadonlySet<bigint> = new Set();
-  /** Records that are breakpoints. */
-  readonly #patched = new Set<number>();
   #watchpoints: Watchpoint[] = [];
   #watchHit: CpuExit | undefined;
   /** How often generated code came back here, by exit code: for measurements only. */
@@ -206,8 +206,20 @@ export class Cpu implements TlbControl {
     if (engine === 'auto')
       this.translator = new Translator(memory, this.interpreter, threshold, {
         page: (hi, lo) => this.#executablePage(hi, lo),
-        isPatched: (rec) => this.#patched.has(rec),
+        isPatched: (rec) => this.#breakpoints.has(rec),
       });
+    this.counters = new Counters(memory);
+    this.#breakpoints = new Breakpoints(
+      {
+        memory,
+        interpreter: this.interpreter,
+        dropRegions: (page) => this.translator?.dropPage(page),
+        flushCode: () => this.#tlbs.flushCode(),
+        word: (page, offset) => this.#pageWord(this.#slotOf(page), offset),
+        keepCode: (page) => this.#keepCode(this.#pageOfSlot[this.#slotOf(page)]),
+      },
+      this.counters,
+    );
     for (let i = 0; i < ports.vpCount; i++) {
       const vp = new VpState(i, memory);
       this.vps.push(vp);
@@ -345,6 +357,7 @@ export class Cpu implements TlbControl {
     const words = this.#words;
     this.#counted = clock.state.instructions;
     let over = options.resume ?? false;
+    if (over) this.#breakpoints.settle();
     // Instructions are whole; what is asked for may be a time.
     budget = Math.ceil(budget);
     const asleep = this.#wake(vp);
@@ -362,28 +375,31 @@ export class Cpu implements TlbControl {
       const before = clock.state.instructions;
       const { el } = vp;
       let exit: CpuExit | undefined;
-      let passing = false;
+      let again = false;
       const rec = this.#fetch(vp);
       if (typeof rec !== 'number') exit = rec;
-      else if (rec !== 0 && !this.#trapsAt(vp, rec, over)) {
+      else if (rec !== 0 && !over && vp.u32(VP.PSTATE) & PSTATE.BTYPE && this.#breakpoints.has(rec)) {
+        // Before the branch target is looked at: what lets that pass is not known in generated code.
+        exit = this.#stopAt(vp);
+        again = !exit;
+      } else if (rec !== 0 && !this.#trapsAt(vp, rec, over)) {
+        const start = over && this.#breakpoints.has(rec) ? this.#breakpoints.shadow(rec) : rec;
+        if (start === 0) {
+          this.dropAllCode();
+          continue;
+        }
         const stepping = vp.u32(VP.STEP) !== 0;
-        const lifted = over && this.#patched.has(rec);
-        const single = stepping || lifted || this.#misalignedSp(vp) || this.#armed[index]?.everywhere;
+        const single = stepping || this.#misalignedSp(vp) || this.#armed[index]?.everywhere;
         const counting = pmu?.isCounting(index) ?? false;
         const overflow = counting ? (pmu?.untilOverflow(index, el) ?? MAX_RUN) : MAX_RUN;
         this.#countingKinds = counting && (pmu?.countsKinds(index) ?? false);
         if (this.#countingKinds) words[CELL.ACCESSES >>> 2] = words[CELL.BRANCHES >>> 2] = 0;
         const n = single ? 1 : Math.min(budget, Math.ceil(due), overflow, MAX_RUN);
-        if (lifted) {
-          this.#lift(rec);
-          // Decoding may have had to drop everything.
-          if (!this.#patched.has(rec)) continue;
-        }
         if (stepping) {
           vp.setU32(VP.STEPPING, 1);
           vp.setU32(VP.PSTATE, vp.u32(VP.PSTATE) & ~PSTATE.SS);
         }
-        words[CELL.REC >>> 2] = rec;
+        words[CELL.REC >>> 2] = start;
         words[CELL.REM >>> 2] = n << RECORD_SHIFT;
         words[CELL.JUMP >>> 2] = NO_JUMP;
         this.#setTimeEnd(clock.now + n);
@@ -393,19 +409,40 @@ export class Cpu implements TlbControl {
         const left = words[CELL.REM >>> 2];
         clock.retire(n - (left >>> RECORD_SHIFT));
         this.#setBtype(vp, left === n << RECORD_SHIFT ? btype : this.#btypeAt(left));
-        // The breakpoint is the guest's own, or at another address of the same physical page.
-        passing = code === EXIT.BREAKPOINT && !this.#breakpoints.has(vp.pc);
-        if (!passing) exit = this.#leave(vp, code);
+        if (this.#breakpoints.isShadow(words[CELL.REC >>> 2]) && code !== EXIT.JUMP) [exit, again] = this.#leaveShadow(vp, code);
+        else exit = this.#leave(vp, code);
+        if (code === EXIT.BREAKPOINT) again = !exit;
         if (stepping) this.#stepped(vp, rec, clock.state.instructions !== before);
-        if (lifted && this.#patched.has(rec)) this.#patch(rec);
       }
       this.#count(index, el);
       if (exit) return exit;
       const done = clock.state.instructions - before;
       budget -= done;
-      if (passing) over = true;
+      if (again) over = true;
       else if (done) over = false;
     }
+  }
+
+  /** Generated code was left at a breakpoint: undefined if nobody wants to stop here. */
+  #stopAt(vp: VpState): CpuExit | undefined {
+    const clauses = this.#breakpoints.met(vp, (address, size) => this.#loadForDebugger(vp, address, size));
+    return clauses === undefined ? undefined : clauses ? { kind: 'breakpoint', clauses } : { kind: 'breakpoint' };
+  }
+
+  /**
+   * As `#leave`, from an instruction with a breakpoint that was met before. `again`: nothing has come of it, and it is to be run without
+   * its being met once more.
+   */
+  #leaveShadow(vp: VpState, code: number): [exit: CpuExit | undefined, again: boolean] {
+    const { clock } = this.#ports;
+    const before = clock.state.instructions;
+    const { pc } = vp;
+    const exit = this.#leave(vp, code);
+    if (clock.state.instructions === before) return [exit, !exit];
+    // A fault comes back to where it was.
+    const vector = vp.pc - vp.u64(VBAR);
+    if (vp.u64(ELR) === pc && vector >= 0n && vector < 0x800n && (vector & 0x1ffn) === 0n) this.#breakpoints.uncount(pc);
+    return [exit, false];
   }
 
   /** Exactly, and counting what is to be counted. */
@@ -420,10 +457,12 @@ export class Cpu implements TlbControl {
   /** Takes the exception that the instruction of `rec` has in store whatever it does; false: there is none. */
   #trapsAt(vp: VpState, rec: number, over: boolean): boolean {
     const armed = this.#armed[vp.index];
-    if (armed && (armed.everywhere || (over && this.#patched.has(rec))) && breakpointMatches(vp)) takeBreakpoint(vp);
-    else if (vp.u32(VP.PSTATE) & PSTATE.BTYPE && !this.#mayLand(vp, rec, over)) takeBranchTarget(vp);
+    const pc = over ? vp.pc : 0n;
+    if (armed && (armed.everywhere || (over && this.#breakpoints.has(rec))) && breakpointMatches(vp)) takeBreakpoint(vp);
+    else if (vp.u32(VP.PSTATE) & PSTATE.BTYPE && !this.#mayLand(vp, rec)) takeBranchTarget(vp);
     else if (this.#misalignedSp(vp) && this.interpreter.usesSpAsBase(this.#wordOf(rec))) takeSpAlignment(vp);
     else return false;
+    if (over) this.#breakpoints.uncount(pc);
     this.#ports.clock.retire(1);
     return true;
   }
@@ -443,9 +482,9 @@ export class Cpu implements TlbControl {
     const pstate = vp.u32(VP.PSTATE);
     if (pstate & PSTATE.BTYPE) vp.setU32(VP.PSTATE, pstate & ~PSTATE.BTYPE);
   }
-  /** True where the instruction of `rec` may execute with the VP's BTYPE; a breakpoint there comes first. */
-  #mayLand(vp: VpState, rec: number, over: boolean): boolean {
-    if (rec < this.#words[CELL.GUARDED >>> 2] || (!over && this.#patched.has(rec))) return true;
+  /** True where the instruction of `rec` may execute with the VP's BTYPE. */
+  #mayLand(vp: VpState, rec: number): boolean {
+    if (rec < this.#words[CELL.GUARDED >>> 2]) return true;
     const strict = (vp.u32(SCTLR + 4) & (vp.el === 0 ? BT0 : BT1)) !== 0;
     return mayLand(this.#wordOf(rec), (vp.u32(VP.PSTATE) & PSTATE.BTYPE) >>> 10, strict);
   }
@@ -531,10 +570,17 @@ export class Cpu implements TlbControl {
     return this.#wordOf(this.#words[CELL.REC >>> 2]);
   }
   #wordOf(rec: number): number {
-    const at = rec - RECORDS;
-    const slot = Math.floor(at / PAGE_STRIDE);
-    const index = (at - slot * PAGE_STRIDE) >>> RECORD_SHIFT;
+    const at = this.#breakpoints.recordOf(rec);
+    const slot = this.#slotOf(at);
+    const index = (at - RECORDS - slot * PAGE_STRIDE) >>> RECORD_SHIFT;
     return this.#ram.view.getUint32(this.#pageOfSlot[slot] * PAGE + index * 4, true);
+  }
+  #slotOf(rec: number): number {
+    return Math.floor((rec - RECORDS) / PAGE_STRIDE);
+  }
+  /** Word at a byte offset of the page of a slot; undefined: beyond its end. */
+  #pageWord(slot: number, offset: number): number | undefined {
+    return offset >= 0 && offset < PAGE ? this.#ram.view.getInt32(this.#pageOfSlot[slot] * PAGE + offset, true) : undefined;
   }
 
   #undefined(vp: VpState): CpuExit | undefined {
@@ -565,7 +611,7 @@ export class Cpu implements TlbControl {
         this.translator?.translate(this.#words[CELL.REC >>> 2], vp.u32(VP.PC + 4), vp.u32(VP.PC));
         return undefined;
       case EXIT.BREAKPOINT:
-        return { kind: 'breakpoint' };
+        return this.#stopAt(vp);
       case EXIT.JUMP:
         removeTag(vp);
         return undefined;
@@ -715,7 +761,7 @@ export class Cpu implements TlbControl {
       words[entry] = tag;
       words[entry + 1] = hi;
       words[entry + 2] = base;
-      if (this.#breakpoints.size || this.#guestBreakpoints.size) this.#patchPage((BigInt(hi) << 32n) | BigInt(tag), base);
+      if (!this.#breakpoints.isEmpty) this.#breakpoints.patchPage(hi, tag, base);
     }
     return words[entry + 2] + ((lo & (PAGE - 4)) << 3);
   }
@@ -759,18 +805,14 @@ export class Cpu implements TlbControl {
       this.dropAllCode();
       return;
     }
-    const slot = Math.floor((rec - RECORDS) / PAGE_STRIDE);
+    const slot = this.#slotOf(rec);
     const base = RECORDS + slot * PAGE_STRIDE;
     const page = this.#pageOfSlot[slot];
     const first = (rec - base) >>> RECORD_SHIFT;
-    const flags = this.#ram.flags;
-    if (!(flags[page] & CODE)) {
-      flags[page] |= CODE;
-      this.#tlbs.dropWriteTags(page);
-    }
+    this.#keepCode(page);
     const last = Math.min(first + DECODE_AHEAD, PAGE_RECORDS);
     const { view } = this.#ram;
-    const wordAt = (offset: number) => (offset >= 0 && offset < PAGE ? view.getInt32(page * PAGE + offset, true) : undefined);
+    const wordAt = (offset: number) => this.#pageWord(slot, offset);
     for (let i = first; i < last; i++) {
       const at = base + i * RECORD;
       const isDecoded = (this.#words[at >>> 2] & 0xffff) !== 0;
@@ -781,6 +823,14 @@ export class Cpu implements TlbControl {
     this.interpreter.compile();
   }
 
+  /** What is written to a page from now on is noticed. */
+  #keepCode(page: number): void {
+    const { flags } = this.#ram;
+    if (flags[page] & CODE) return;
+    flags[page] |= CODE;
+    this.#tlbs.dropWriteTags(page);
+  }
+
   /** A page with records is about to be (or has just been) written. */
   #dropPage(page: number): void {
     this.#ram.flags[page] &= ~CODE;
@@ -789,7 +839,7 @@ export class Cpu implements TlbControl {
       const base = RECORDS + (slots[page] - 1) * PAGE_STRIDE;
       this.#bytes.fill(0, base, base + PAGE_RECORDS * RECORD);
       this.translator?.dropPage(base);
-      for (const rec of this.#patched) if (rec >= base && rec < base + PAGE_STRIDE) this.#patch(rec);
+      this.#breakpoints.pageDropped(base);
     }
   }
 
@@ -808,7 +858,7 @@ export class Cpu implements TlbControl {
     this.translator?.dropAll(this.#slots, this.#guardedSlots);
     this.#slots = 0;
     this.#setGuardedSlots(0);
-    this.#patched.clear();
+    this.#breakpoints.allDropped();
     this.interpreter.forgetTemplates();
     this.#tlbs.flushCode();
   }
@@ -1031,23 +1081,35 @@ export class Cpu implements TlbControl {
     return ok ? this.mmu.out.pa : undefined;
   }
 
-  /** A breakpoint at a virtual address of every VP, mapped or not. */
-  setBreakpoint(va: bigint): void {
-    this.#breakpoints.add(BigInt.asUintN(64, va));
-    // Records are patched when a page's translation is looked up.
-    this.#tlbs.flushCode();
+  /** Memory as a number, under the same rules, without side effects; undefined: some byte is not mapped to RAM. */
+  #loadForDebugger(vp: VpState, address: bigint, size: number): bigint | undefined {
+    let value = 0n;
+    for (let i = 0; i < size; ) {
+      const va = BigInt.asUintN(64, address + BigInt(i));
+      const n = Math.min(size - i, PAGE - Number(va & BigInt(PAGE - 1)));
+      const gpa = this.translateForDebugger(vp.index, va);
+      const at = gpa === undefined ? -1 : this.#ram.at(gpa, n);
+      if (at < 0) return undefined;
+      for (const end = i + n; i < end; i++) value |= BigInt(this.#ram.bytes[at + n - (end - i)]) << BigInt(8 * i);
+    }
+    return value;
+  }
+
+  /**
+   * A breakpoint at a virtual address of every VP, mapped or not, that stops when `filter` says so; in place of one that is there. Throws
+   * a RangeError for what is no filter.
+   */
+  setBreakpoint(va: bigint, filter?: Filter): void {
+    if (filter) checkFilter(filter);
+    this.#breakpoints.set(BigInt.asUintN(64, va), filter);
   }
   clearBreakpoint(va: bigint): void {
-    if (this.#breakpoints.delete(BigInt.asUintN(64, va))) this.#unpatch();
+    this.#breakpoints.clear(BigInt.asUintN(64, va));
   }
-  /** Records are patched again when a page's translation is looked up. */
-  #unpatch(): void {
-    for (const rec of this.#patched) {
-      this.#bytes.fill(0, rec, rec + RECORD);
-      this.translator?.dropPage(rec - ((rec - RECORDS) % PAGE_STRIDE));
-    }
-    this.#patched.clear();
-    this.#tlbs.flushCode();
+  /** Filters that were evaluated: by generated code, and here. */
+  get evaluations(): { generated: number; judged: number } {
+    const view = new DataView(this.#ram.memory.buffer);
+    return { generated: Number(view.getBigUint64(CELL.EVALUATIONS, true)), judged: this.#breakpoints.judged };
   }
 
   /** The guest's own breakpoints and watchpoints, of every VP. */
@@ -1056,33 +1118,8 @@ export class Cpu implements TlbControl {
     this.vps.forEach((vp, i) => {
       this.#armed[i] = armedBy(vp);
     });
-    const breakpoints = new Set(this.#armed.flatMap((a) => a?.breakpoints ?? []));
-    const same = breakpoints.size === this.#guestBreakpoints.size && [...breakpoints].every((b) => this.#guestBreakpoints.has(b));
-    this.#guestBreakpoints = breakpoints;
-    if (!same) this.#unpatch();
+    this.#breakpoints.setGuest(new Set(this.#armed.flatMap((a) => a?.breakpoints ?? [])));
     if (watched || this.#armed.some((a) => a?.watched.length)) this.flushAll();
-  }
-
-  #patchPage(va: bigint, base: number): void {
-    for (const set of [this.#breakpoints, this.#guestBreakpoints])
-      for (const b of set) {
-        if ((b & ~0xfffn) !== va) continue;
-        const rec = base + (Number(b & 0xffcn) << 3);
-        if (!this.#patched.has(rec)) this.translator?.dropPage(base);
-        this.#patched.add(rec);
-        this.#patch(rec);
-      }
-  }
-  #patch(rec: number): void {
-    this.#words[rec >>> 2] = BREAKPOINT_HANDLER;
-    // The record before it may be fused with what was here: it is decoded again.
-    const before = rec - RECORD;
-    if ((rec - RECORDS) % PAGE_STRIDE !== 0 && !this.#patched.has(before)) this.#bytes.fill(0, before, before + RECORD);
-  }
-  /** Puts the instruction back into a record that is a breakpoint. */
-  #lift(rec: number): void {
-    this.#bytes.fill(0, rec, rec + RECORD);
-    this.#decode(rec);
   }
 
   /** Watches accesses of every VP to [address, address + size), by virtual address. */

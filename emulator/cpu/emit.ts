@@ -43,13 +43,16 @@ export interface Frame {
   helper(name: string): number;
 }
 
+/** What reading the flags needs. */
+export type FlagFrame = Pick<Frame, 'code' | 'local' | 'flag'>;
+
 export const SUB = 0;
 export const ADD = 1;
 export const PACKED = 2;
 export const FLAG_CELL = { a: WINDOW + VP.FA, b: WINDOW + VP.FB, k: WINDOW + VP.FK } as const;
 
 /** Pushes NZCV in bits 31:28 of the flags of kind SUB or ADD. */
-export function pushPacked(fr: Frame): void {
+export function pushPacked(fr: FlagFrame): void {
   const { code } = fr;
   const r = fr.local('i64');
   const isAdd = fr.local('i32');
@@ -83,7 +86,7 @@ export function pushPacked(fr: Frame): void {
 }
 
 /** Pushes NZCV in bits 31:28, whatever the kind. */
-function pushNZCV(fr: Frame): void {
+export function pushNZCV(fr: FlagFrame): void {
   fr.flag('k');
   fr.code.i32(PACKED).op('i32.eq');
   fr.code.if('i32');

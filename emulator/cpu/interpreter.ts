@@ -142,6 +142,8 @@ export class Interpreter {
   readonly #hot: readonly HotHandler[];
   #wasmCounting?: (exact: number) => number;
   #coldCount = 0;
+  /** Numbers of handlers that were removed. */
+  readonly #freeHandlers: number[] = [];
   #uncompiled: Handler[] = [];
   #blockTop = BLOCKS;
   readonly landings: LandingHandlers;
@@ -412,10 +414,26 @@ export class Interpreter {
     }
     const instance = new WebAssembly.Instance(compiled, { e: { memory: this.#memory }, h: this.#helpers });
     handlers.forEach((h, i) => {
-      const index = h.near - this.#firstCold;
-      if (index >= this.#table.length) this.#table.grow(this.#table.length);
-      this.#table.set(index, instance.exports[i]);
+      this.#setCold(h.near, instance.exports[i]);
     });
+  }
+
+  #setCold(handler: number, f: unknown): void {
+    const index = handler - this.#firstCold;
+    if (index >= this.#table.length) this.#table.grow(this.#table.length);
+    this.#table.set(index, f);
+  }
+
+  /** Number of a handler that is none of an instruction: a function of WebAssembly, from the record's address to an exit code. */
+  addHandler(f: unknown): number {
+    const handler = this.#freeHandlers.pop() ?? this.#firstCold + this.#coldCount++;
+    this.#setCold(handler, f);
+    return handler;
+  }
+  /** No record may have it any more. */
+  removeHandler(handler: number): void {
+    this.#setCold(handler, null);
+    this.#freeHandlers.push(handler);
   }
 }
 

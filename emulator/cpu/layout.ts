@@ -6,9 +6,12 @@
  *   BOUNCE     bytes of one access that must not go straight to RAM
  *   TLBS       per VP: data TLBs of three regimes, code TLBs of two exception levels
  *   BLOCKS     immediates of instructions that do not fit in their record
+ *   SHADOWS    instructions that breakpoints are on (breakpoints.ts)
  *   RECORDS    predecoded instructions, per physical page
+ *   GUARDED_SHADOWS  the same as SHADOWS, of guarded pages
  *   ARRIVALS   what is known of each record as a target of branches: how often, or its region
  *   REGION_TABLES  targets of jumps in regions
+ *   COUNTERS   hit counts of breakpoints
  *   BELOW_RAM  guest physical address 0
  */
 import type { ExitKind } from './builder.ts';
@@ -38,6 +41,11 @@ export const CELL = {
   GUARDED: 0x144,
   /** i32: 1 while an access that cpu.ts has let pass is misaligned for what it is. */
   MISALIGNED: 0x148,
+  /** i64: conditions of breakpoints and watchpoints that generated code has evaluated. */
+  EVALUATIONS: 0x158,
+  /** i32 each, a bit per clause of the filter that was evaluated last: those that stop, those that have counted a hit (breakpoints.ts). */
+  MATCHED: 0x160,
+  COUNTED: 0x164,
 } as const;
 
 export const BOUNCE = 0x3000;
@@ -83,16 +91,26 @@ export const IMM = 16;
 export const PAGE_RECORDS = 1024;
 export const PAGE_STRIDE = (PAGE_RECORDS + 1) * RECORD;
 
-export const RECORDS = BLOCKS + BLOCKS_SIZE;
+/**
+ * A shadow is the record of one instruction and a sentinel. Those of guarded pages lie above `CELL.GUARDED`, the others below, as the
+ * records that they stand for do.
+ */
+export const SHADOW = 2 * RECORD;
+export const SHADOW_COUNT = 4096;
+export const SHADOWS = BLOCKS + BLOCKS_SIZE;
+
+export const RECORDS = SHADOWS + SHADOW_COUNT * SHADOW;
 export const RECORD_SLOTS = 3072;
+export const GUARDED_SHADOWS = RECORDS + RECORD_SLOTS * PAGE_STRIDE;
+const RECORDS_END = GUARDED_SHADOWS + SHADOW_COUNT * SHADOW;
 
 /**
  * An i32 per record, at `(record >>> 3) + ARRIVALS_BIAS`: how often a taken branch came here, or `REGION` + where the region is in
  * the translator's table (`<< REGION_SHIFT`) + the number of the entry. Negative: not to be looked at for a while.
  */
-export const ARRIVALS = RECORDS + RECORD_SLOTS * PAGE_STRIDE;
-export const ARRIVALS_SIZE = (RECORD_SLOTS * PAGE_STRIDE) / 8;
-export const ARRIVALS_BIAS = ARRIVALS - RECORDS / 8;
+export const ARRIVALS = RECORDS_END;
+export const ARRIVALS_SIZE = (RECORDS_END - SHADOWS) / 8;
+export const ARRIVALS_BIAS = ARRIVALS - SHADOWS / 8;
 export const REGION = 0x40000000;
 export const REGION_SHIFT = 8;
 
@@ -100,8 +118,12 @@ export const REGION_SHIFT = 8;
 export const REGION_TABLES = ARRIVALS + ARRIVALS_SIZE;
 export const REGION_TABLES_SIZE = 1 << 20;
 
+/** An i64 each. */
+export const COUNTERS = REGION_TABLES + REGION_TABLES_SIZE;
+export const COUNTER_COUNT = 4096;
+
 /** Where RAM begins: what `Ram` is made with. */
-export const BELOW_RAM = (REGION_TABLES + REGION_TABLES_SIZE + 0xffff) & ~0xffff;
+export const BELOW_RAM = (COUNTERS + COUNTER_COUNT * 8 + 0xffff) & ~0xffff;
 
 /**
  * An access as an i32: bytes (7 bits), read/write, log2 of the required alignment, ordered, EL0's rights, an element's size. Element 0:
@@ -146,9 +168,11 @@ export const EXIT = {
   FP_TRAP: 7,
   /** PC and REC are where a taken branch went, and that has a region or has become worth one. */
   ARRIVED: 8,
+  /** Only between a cold handler and `run`: nothing has retired, go on with the record at REC. */
+  PASS: 9,
 } as const;
 /** Exit codes from here on are the rows' exit kinds, in this order. */
-export const FIRST_KIND = 9;
+export const FIRST_KIND = 10;
 export const EXIT_KINDS: readonly ExitKind[] = [
   'undef',
   'svc',

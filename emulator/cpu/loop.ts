@@ -345,18 +345,18 @@ export function emitRun(module: ModuleWriter, fast: number, exact: number, first
   const result = code.local('i32');
   const rec = code.local('i32');
   const again = code.loop();
-  const unlessIs = (value: number) => {
-    code.tee(result).i32(value).op('i32.ne');
-    code.if();
-    code.get(result).ret().end();
-  };
   code.get(0);
   code.if('i32');
   code.call(exact).else().call(fast).end();
-  unlessIs(EXIT.COLD);
+  code.tee(result).i32(EXIT.COLD).op('i32.ne');
+  code.if();
+  code.get(result).ret().end();
   code.i32(0).mem('i32.load', CELL.REC).tee(rec).get(rec).mem('i32.load16_u').i32(firstCold).op('i32.sub');
   code.callIndirect(module.type(['i32'], ['i32']));
-  unlessIs(EXIT.NEXT);
+  code.tee(result).i32(EXIT.PASS).op('i32.eq').brIf(again);
+  code.get(result).i32(EXIT.NEXT).op('i32.ne');
+  code.if();
+  code.get(result).ret().end();
   code.i32(0).get(rec).i32(RECORD).op('i32.add').mem('i32.store', CELL.REC);
   code
     .i32(0)

@@ -11,7 +11,6 @@
  */
 import type { Interpreter } from './interpreter.ts';
 import {
-  ARRIVALS,
   ARRIVALS_BIAS,
   CELL,
   CODE_ENTRIES,
@@ -23,6 +22,7 @@ import {
   PAGE_STRIDE,
   RECORD,
   RECORD_SLOTS,
+  RECORDS,
   REGION,
   REGION_SHIFT,
   REGION_TABLES,
@@ -275,7 +275,7 @@ export class Translator {
   /** All records go: of the first `slots` pages, and of the last `guarded`. */
   dropAll(slots: number, guarded: number): void {
     this.#evict();
-    const pages = (n: number): number => (ARRIVALS + (n * PAGE_STRIDE) / 8) >>> 2;
+    const pages = (n: number): number => ((RECORDS + n * PAGE_STRIDE) / 8 + ARRIVALS_BIAS) >>> 2;
     this.#words.fill(0, pages(0), pages(slots));
     this.#words.fill(0, pages(RECORD_SLOTS - guarded), pages(RECORD_SLOTS));
   }

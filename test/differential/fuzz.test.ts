@@ -12,6 +12,8 @@ import path from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Clock } from '../../emulator/base/clock.ts';
+import type { Expression } from '../../emulator/cpu/condition.ts';
+import type { Filter } from '../../emulator/cpu/filter.ts';
 import { cellOf, refresh } from '../../emulator/cpu/sysregs.ts';
 import { FAST_LIMIT } from '../../emulator/cpu/loop.ts';
 import { PSTATE, VP } from '../../emulator/cpu/vp-state.ts';
@@ -189,8 +191,10 @@ function run(b: Bench, c: Case, slices: readonly number[], keep = false) {
   const interrupts = new Set(c.interrupts);
   const stops = [...new Set([...cuts, ...interrupts, end])].filter((n) => n <= end).sort((x, y) => x - y);
   for (const stop of stops) {
+    let resume = false;
     while (count() < stop) {
-      const e = cpu.run(0, stop - count());
+      const e = cpu.run(0, stop - count(), { resume });
+      resume = e.kind === 'breakpoint';
       if (e.kind === 'hvc') {
         calls.push(`hvc ${e.imm} after ${count()}`);
         if (e.imm === 1) cpu.setIrq(0, false);
@@ -198,7 +202,7 @@ function run(b: Bench, c: Case, slices: readonly number[], keep = false) {
       } else if (e.kind === 'wfi' || e.kind === 'wfe') {
         calls.push(`${e.kind} after ${count()}`);
         vp.setU32(VP.RUN_STATE, 0);
-      } else if (e.kind !== 'budget' && e.kind !== 'yield') assert.fail(`unexpected ${e.kind}`);
+      } else if (e.kind !== 'budget' && e.kind !== 'yield' && e.kind !== 'breakpoint') assert.fail(`unexpected ${e.kind}`);
     }
     if (interrupts.has(stop)) cpu.setIrq(0, true);
   }
@@ -444,4 +448,57 @@ test('an interrupt at any instruction boundary is the same with and without regi
     { ...limits, numRuns: SECONDS ? limits.numRuns : 25 },
   );
   assert.ok((translator.cpu.translator?.executed ?? 0) > executed + 10_000);
+});
+
+// --- breakpoints -----------------------------------------------------------------------------------------------------------
+
+const x = (n: number): Expression => ({ op: 'register', name: `x${n}` });
+const number = (value: bigint): Expression => ({ op: 'const', value });
+/** Filters that stop never, or now and then; some have to look at memory that is not there, or not in the TLB. */
+const filter: fc.Arbitrary<Filter | undefined> = fc.oneof(
+  fc.constant(undefined),
+  fc.constant({ clauses: [{ condition: number(0n) }] }),
+  fc.nat(17).map((n) => ({ clauses: [{ condition: { op: 'eq', left: x(n), right: number(0x1234n) } }] }) as const),
+  fc.nat(3).map((n) => ({ clauses: [{ condition: { op: 'load', size: 1, signed: false, at: x(19 + n) } }] }) as const),
+  fc.tuple(fc.nat(3), fc.integer({ min: 1, max: 40 })).map(
+    ([n, count]): Filter => ({
+      clauses: [
+        { hit: { op: '%', count, counter: n } },
+        { condition: { op: 'lt_s', left: x(n), right: number(0n) }, hit: { op: '==', count, counter: n + 4 } },
+      ],
+    }),
+  ),
+);
+const breakpoints = fc.array(fc.tuple(fc.oneof(fc.nat(MAX_WORDS + 1), fc.constantFrom(-1, -2, -3)), filter), {
+  minLength: 1,
+  maxLength: 8,
+});
+/** In the program, or in handlers. */
+const placeOf = (n: number): bigint => BigInt(n >= 0 ? BASE + 4 * n : VECTORS + 0x400 - 4 * (n + 1) * 5);
+
+test('breakpoints change nothing, whether they stop or not, and what is counted does not depend on the engine', (t) => {
+  let stops = 0;
+  const evaluated = translator.cpu.evaluations;
+  fc.assert(
+    fc.property(cases, breakpoints, (c, list) => {
+      const want = run(interpreter, c, []);
+      const counts = [translator, interpreter].map((m) => {
+        for (const [n, f] of list) m.cpu.setBreakpoint(placeOf(n), f);
+        m.cpu.counters.restore([]);
+        assert.deepEqual(differences(want, run(m, c, c.slices)), [], m === translator ? 'translator' : 'interpreter');
+        stops += m.cpu.counters.get(0);
+        for (const [n] of list) m.cpu.clearBreakpoint(placeOf(n));
+        return m.cpu.counters.take();
+      });
+      assert.deepEqual(counts[0], counts[1]);
+      // And nothing is left of them.
+      assert.deepEqual(differences(want, run(translator, c, c.slices)), []);
+    }),
+    { ...limits, numRuns: SECONDS ? limits.numRuns : Math.ceil((limits.numRuns ?? 0) / 8) },
+  );
+  const { generated, judged } = translator.cpu.evaluations;
+  t.diagnostic(
+    `${generated - evaluated.generated} filters in generated code, ${judged - evaluated.judged} outside, ${stops} hits`,
+  );
+  assert.ok(generated > evaluated.generated + 1000 && judged > evaluated.judged + 1000);
 });
