@@ -1,4 +1,5 @@
 /** What names, registers and addresses mean in an expression at a frame of a VP. */
+import { Field, listOf, nodeAt, pathOf, plainNode } from '../emulator/base/inspect.ts';
 import type { Machine, RegisterInfo } from '../emulator/index.ts';
 import { valueText } from './describe.ts';
 import type { Target, Value } from './expression/evaluate.ts';
@@ -7,13 +8,27 @@ import type { GuestKernel } from './linux/kernel.ts';
 import { frameVariables, typesOf } from './linux/types.ts';
 import type { Frame } from './linux/unwind.ts';
 import { readU64 } from './symbols/memory.ts';
+import { UserError } from './user-error.ts';
 import { textOf, type View } from './types/format.ts';
 import type { FrameState } from './types/frame.ts';
 
 export { addressText } from './types/format.ts';
 
-/** Prefix of Hyper-V VP registers in expressions. */
+/** Prefix of Hyper-V VP registers, and of the inspect tree, in expressions. */
 export const HV = 'hv.';
+
+/** What the machine's inspect tree has at a path such as `vmbus.channels[4].targetVp`; undefined: nothing. */
+function inspected(machine: Machine, text: string): bigint | number | string | boolean | object | undefined {
+  const path = pathOf(text);
+  const found = path && nodeAt(machine.tree(), path);
+  if (!found || typeof found === 'string') return undefined;
+  const { node } = found;
+  // A name stands for its number, as an enumerator does.
+  if (node instanceof Field) return node.number ?? node.get();
+  const list = listOf(node);
+  if (!list) return plainNode(node) as Exclude<ReturnType<typeof plainNode>, Uint8Array>;
+  return Object.fromEntries(Array.from({ length: list.count }, (_, i) => [list.first + i, plainNode(list.at(list.first + i))]));
+}
 
 /** AAPCS64 names of general registers. */
 const ALIASES: Record<string, string> = { lr: 'x30', fp: 'x29', ip0: 'x16', ip1: 'x17' };
@@ -150,14 +165,22 @@ export function machineContext(kernel: GuestKernel, vp: number, choice: FrameCho
       return machine.writeRegister(vp, found.info.name, value);
     },
     name(name) {
-      return name.startsWith(HV) ? machine.readHypervRegister(vp, name.slice(HV.length)) : undefined;
+      if (!name.startsWith(HV)) return undefined;
+      const rest = name.slice(HV.length);
+      return machine.readHypervRegister(vp, rest) ?? inspected(machine, rest);
     },
     // What the editor's hover has under the cursor has no $ in front: `x0`.
     symbol(name) {
       return symbols.address(name) ?? this.register(name)?.value;
     },
     setName(name, value) {
-      return name.startsWith(HV) && machine.writeHypervRegister(vp, name.slice(HV.length), value);
+      if (!name.startsWith(HV)) return false;
+      const rest = name.slice(HV.length);
+      if (machine.readHypervRegister(vp, rest) !== undefined)
+        return typeof value === 'bigint' && machine.writeHypervRegister(vp, rest, value);
+      const refused = machine.edit(pathOf(rest) ?? [rest], value);
+      if (refused !== undefined) throw new UserError(`${HV}${refused}`);
+      return true;
     },
     read: (address, size) => machine.readVirtual(vp, address, size),
     write: (address, data) => machine.writeVirtual(vp, address, data),

@@ -3,6 +3,7 @@
  * the same functions. `...View` gives data for a tree, `describe...` gives lines of text.
  */
 import { hex } from '../emulator/base/bits.ts';
+import type { PlainValue } from '../emulator/base/inspect.ts';
 import {
   describeFrame,
   describeVpRegister,
@@ -216,11 +217,13 @@ export function describeFeatures(machine: Machine, kernel: GuestKernel, vp = 0):
 
 /** A part's inspect tree as lines. */
 export function inspectLines(tree: Inspect, indent = ''): string[] {
-  return Object.entries(tree).flatMap(([name, value]): string[] => {
-    if (Array.isArray(value)) return value.flatMap((item, i) => [`${indent}${name}[${i}]`, ...inspectLines(item, `${indent}  `)]);
-    if (typeof value === 'object') return [`${indent}${name}`, ...inspectLines(value, `${indent}  `)];
-    return [`${indent}${name}: ${valueText(value)}`];
-  });
+  const lines = (name: string, value: PlainValue): string[] =>
+    typeof value === 'object' && !(value instanceof Uint8Array)
+      ? [`${indent}${name}`, ...inspectLines(value, `${indent}  `)]
+      : [`${indent}${name}: ${valueText(value)}`];
+  return Object.entries(tree).flatMap(([name, value]) =>
+    Array.isArray(value) ? value.flatMap((item, i) => lines(`${name}[${i}]`, item)) : lines(name, value),
+  );
 }
 
 type Ring = NonNullable<VmbusInfo['channels'][number]['outgoing']>;

@@ -129,7 +129,7 @@ export interface PlatformInfo {
 }
 
 /** A named tree of everything that can be looked at: plain values, by part. */
-export type Inspect = { [name: string]: Inspect | string | number | bigint | boolean | Inspect[] };
+export type Inspect = import('./base/inspect.ts').Plain;
 
 export interface HyperVRegisterInfo {
   /** TLFS name, `HvRegisterVpIndex`. */
@@ -138,8 +138,25 @@ export interface HyperVRegisterInfo {
   writable: boolean;
 }
 
+/** A ring as its header in guest memory says, and what waits in it. */
+export interface RingInfo {
+  /** Bytes. */
+  used: number;
+  size: number;
+  read: number;
+  write: number;
+  interruptMask: number;
+  pendingSendSize: number;
+  /** Packets that wait to be read, the first ones, decoded: where they begin and what they take. */
+  packets: { at: number; bytes: number; what: string }[];
+  /** What is wrong with the indices or with the next packet. */
+  wrong?: string;
+}
+
 export interface ChannelInfo {
   relid: number;
+  /** 0: the primary channel of its device. */
+  index: number;
   /** Short device name: `heartbeat`, `keyboard`. */
   device: string;
   interfaceType: string;
@@ -153,12 +170,17 @@ export interface ChannelInfo {
   signalsToGuest: number;
   packetsFromGuest: number;
   packetsToGuest: number;
-  /** Ring fill in bytes and capacity, both directions, when open. */
-  outgoing?: { used: number; size: number; read: number; write: number; interruptMask: number; pendingSendSize: number };
-  incoming?: { used: number; size: number; read: number; write: number; interruptMask: number; pendingSendSize: number };
+  /** Packets for the guest that wait for room in its ring. */
+  queued: string[];
+  /** The rings to the host and to the guest, when open. */
+  outgoing?: RingInfo;
+  incoming?: RingInfo;
   /** The device's own state, for people. */
   details: Inspect;
 }
+
+/** What can be done to a channel from the host's side: take it away, give it back, signal one end as the other would. */
+export type ChannelAction = 'rescind' | 'offer' | 'signal-host' | 'signal-guest';
 
 export interface VmbusInfo {
   /** disconnected or connected. */
@@ -167,6 +189,8 @@ export interface VmbusInfo {
   version?: string;
   connectVp?: number;
   channels: ChannelInfo[];
+  /** Devices that the guest had, and could have again. */
+  takenAway: { relid: number; device: string }[];
 }
 
 /** Errors that a disk can be told to have. */
@@ -289,6 +313,13 @@ export interface Machine {
   setNetworkLink(up: boolean): boolean;
   /** What the guest has written to a disk: offsets and bytes, ascending. */
   diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]>;
+  /** Does something to a VMBus channel. False: there is no such channel, or it is not in a state for that. */
+  channelAction(relid: number, action: ChannelAction): boolean;
+  /** Everything that can be looked at, by part. Good until the machine runs again. */
+  tree(): import('./base/inspect.ts').Tree;
+  /** Sets a field of `tree`, to a number or one of its names. Text: why that cannot be. Between slices only. */
+  edit(path: readonly string[], value: bigint | string): string | undefined;
+  /** The whole tree as plain values; `state` is every part's state as snapshots hold it. */
   inspect(): Inspect;
   /** The host that the guest sees, and the generic timers as they are now. */
   platform(): PlatformInfo;

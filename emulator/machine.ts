@@ -3,6 +3,7 @@
  */
 import { Clock } from './base/clock.ts';
 import { freeze } from './base/frozen.ts';
+import { field, held, plainOf, type Plain, type Refusal, register, setAt, type Tree } from './base/inspect.ts';
 import { Trace, type TraceEvent } from './base/trace.ts';
 import { type BootInfo, EFI_RUNTIME_CALL, EfiRuntime, prepareBoot } from './boot/index.ts';
 import {
@@ -28,8 +29,10 @@ import { OFF, VP, WAITING_WFI } from './cpu/vp-state.ts';
 import { HYPERV_UID, VENDOR_HYP_UID } from './hyperv/discovery.ts';
 import { type Conduit, HYPERV_SMCCC_FUNCTION } from './hyperv/hypercalls/router.ts';
 import type { HypervisorHost } from './hyperv/host.ts';
+import { partitionTree } from './hyperv/inspect.ts';
 import { Partition } from './hyperv/partition.ts';
 import type {
+  ChannelAction,
   DiskError,
   DiskErrorOptions,
   Exit,
@@ -67,6 +70,8 @@ import type { Services } from './vmbus/services.ts';
 const HYPERCALL_SMCCC = BigInt(HYPERV_SMCCC_FUNCTION);
 
 const MIB = 1 << 20;
+/** EFI SetTime moves the clock by so many ms. */
+const EFI_OFFSET = { min: -(1n << 48n), max: 1n << 48n };
 
 /** Numbers of the bits that are set. */
 const bitsOf = (bits: number): number[] => Array.from({ length: 32 }, (_, i) => i).filter((i) => bits & (1 << i));
@@ -99,7 +104,7 @@ interface LoopState {
   inputLog: ({ instructions: number } & OutsideInput)[];
 }
 
-/** Console bytes, a key, a movement of the mouse, another resolution, what the network or a socket asked for, a cable, a network card. */
+/** Console bytes, what a debugger has changed of the platform, a key, a movement of the mouse, another resolution, what the network or a socket asked for, a cable, a network card. */
 type OutsideInput =
   | { bytes: Uint8Array }
   | { key: { scanCode: number; released: boolean } }
@@ -107,6 +112,9 @@ type OutsideInput =
   | { display: DisplayConfig }
   | { network: NetworkEvent }
   | { socket: SocketEvent }
+  | { edit: { path: string[]; value: bigint | string } }
+  | { register: { vp: number; name: string; value: bigint } }
+  | { channel: { relid: number; action: ChannelAction } }
   | { link: boolean }
   | { card: NetworkConfig | undefined };
 
@@ -141,6 +149,8 @@ class HyperVMachine implements Machine {
   readonly #loop: LoopState = { current: 0, turn: 0, spins: 0, retired: [], inputLog: [] };
   /** State of every part by name: what snapshots, the hash and inspect go over. */
   readonly #state: Record<string, object>;
+  /** Subtrees of parts that nothing else here needs. */
+  readonly #others: () => Tree;
   /** Typed outside since the last slice. */
   #typed: Uint8Array[] = [];
   /** Written by the guest in this slice. */
@@ -185,6 +195,10 @@ class HyperVMachine implements Machine {
       distributor: config.boot === 'device-tree' ? GICD_BY_TREE : GICD,
       setIrq: (vp, irq, fiq) => this.#setLines(vp, irq, fiq),
       trace,
+      names: {
+        ...Object.fromEntries(Object.entries(platform.ppi).map(([of, intid]) => [intid, of])),
+        ...{ [COM1.intid]: 'COM1', [COM2.intid]: 'COM2', [RTC.intid]: 'RTC' },
+      },
     });
     this.#gic = gic;
     const timer = new GenericTimer({
@@ -308,6 +322,7 @@ class HyperVMachine implements Machine {
       cpu.vps[0].setX(n, BigInt(v));
     });
 
+    this.#others = () => ({ com2: com2.inspect(), rtc: rtc.inspect(), efi: { offset: held(efi.state, 'offset', EFI_OFFSET) } });
     this.#state = {
       clock: clock.state,
       memory: this.#ram.state,
@@ -681,7 +696,10 @@ class HyperVMachine implements Machine {
     return this.#partition.readRegister(vp, name);
   }
   writeHypervRegister(vp: number, name: string, value: bigint): boolean {
-    return this.#partition.writeRegister(vp, name, value);
+    return this.#outside({ register: { vp, name, value } }, this.#partition.writeRegister(vp, name, value));
+  }
+  channelAction(relid: number, action: ChannelAction): boolean {
+    return this.#outside({ channel: { relid, action } }, this.#vmbus.act(relid, action));
   }
   vmbus(): VmbusInfo {
     return this.#vmbus.info();
@@ -753,8 +771,42 @@ class HyperVMachine implements Machine {
       ...{ ppi: { ...ppi }, vpIndex: [...this.#partition.vpIndex], vmbusVersion, timer, timers: this.#timer.info() },
     };
   }
+  tree(): Tree {
+    const { clock, ram } = { clock: this.#clock, ram: this.#ram };
+    const loop = this.#loop;
+    return {
+      time: {
+        now: clock.now,
+        instructions: clock.state.instructions,
+        alarms: clock.state.alarms.map(({ id, due }) => ({ id, due, in: due - clock.now })),
+      },
+      vps: this.#cpu.vps.map((vp) => ({ state: this.vpState(vp.index), retired: loop.retired[vp.index] })),
+      turn: { vp: loop.current, left: loop.turn, spins: loop.spins, quantum: this.#quantum },
+      inputs: loop.inputLog.length,
+      memory: {
+        size: ram.size,
+        installed: ram.installed,
+        deviceSize: ram.deviceSize,
+        device: ram.state.device < 0 ? 'nowhere' : field(register(64), () => ram.state.device),
+      },
+      platform: capture(this.platform(), 'platform') as Plain,
+      gic: this.#gic.inspect(),
+      timers: this.#timer.inspect(),
+      pmu: this.#pmu.inspect(),
+      com1: this.#console.inspect(),
+      ...this.#others(),
+      hyperv: partitionTree(this.#partition),
+      vmbus: this.#vmbus.inspect(),
+      state: () => capture(this.#state) as Plain,
+    };
+  }
+  edit(path: readonly string[], value: bigint | string): Refusal {
+    const refused = setAt(this.tree(), path, value);
+    this.#outside({ edit: { path: [...path], value } }, refused === undefined);
+    return refused;
+  }
   inspect(): Inspect {
-    return { ...(capture(this.#state) as Inspect), platform: capture(this.platform(), 'platform') as Inspect };
+    return plainOf(this.tree());
   }
 
   // --- state -----------------------------------------------------------------------------------------------------

@@ -57,8 +57,8 @@ export interface Context {
 /** Where something can be assigned to. */
 export interface Target extends Context {
   setRegister(name: string, value: bigint): boolean;
-  /** `hv.` registers. */
-  setName(name: string, value: bigint): boolean;
+  /** What begins with `hv.`: a number, or the name of one. */
+  setName(name: string, value: bigint | string): boolean;
   write(address: bigint, data: Uint8Array): boolean;
 }
 
@@ -180,15 +180,19 @@ function literal(node: Extract<Node, { kind: 'number' }>): Value {
   return Value.of(bits <= 64 ? UNSIGNED_LONG : UNSIGNED_INT128, value);
 }
 
-/** The name with all members that are written after it: `hv.HvRegisterVpIndex`, `foo.constprop.0`. */
+/** The name with all members that are written after it: `hv.HvRegisterVpIndex`, `hv.gic.spis[33].enabled`, `foo.constprop.0`. */
 function dotted(node: Node): { root: Extract<Node, { kind: 'name' }>; path: string } | undefined {
   const parts: string[] = [];
   let at = node;
-  while (at.kind === 'member' && !at.arrow) {
-    parts.unshift(at.name);
+  for (;;) {
+    if (at.kind === 'member' && !at.arrow) parts.unshift(`.${at.name}`);
+    else if (at.kind === 'index' && at.index.kind === 'number') parts.unshift(`[${at.index.value}]`);
+    else break;
     at = at.of;
   }
-  return at.kind === 'name' && at.scope === undefined ? { root: at, path: [at.name, ...parts].join('.') } : undefined;
+  const indexed = parts.some((p) => p.startsWith('['));
+  if (at.kind !== 'name' || at.scope !== undefined || (indexed && at.name !== 'hv')) return undefined;
+  return { root: at, path: `${at.name}${parts.join('')}` };
 }
 
 /** The nearest of `names` for one that is not there. */
@@ -450,6 +454,9 @@ class Evaluation {
   }
 
   #index(node: Extract<Node, { kind: 'index' }>): Value {
+    const whole = dotted(node);
+    const field = whole && this.#context.variable?.(whole.root.name) === undefined ? this.#context.name(whole.path) : undefined;
+    if (field !== undefined) return wide(field);
     const of = this.value(node.of);
     if (of.data !== undefined) {
       const at = this.#integer(node.index, '[]').value.toString();
@@ -749,7 +756,7 @@ class Evaluation {
     }
     const whole = dotted(left);
     if (whole && this.#context.variable?.(whole.root.name) === undefined && this.#context.name(whole.path) !== undefined) {
-      if (!target.setName?.(whole.path, BigInt.asUintN(128, numeric())))
+      if (!target.setName?.(whole.path, right.text ?? BigInt.asUintN(128, numeric())))
         throw new ExpressionError(`${whole.path} cannot be written`, left.at);
       return this.loaded(left);
     }

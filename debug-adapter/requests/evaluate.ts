@@ -23,6 +23,7 @@ import { hypercallContext } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 import { hypercallRecords } from './custom.ts';
 import { serviceCommands } from './services.ts';
+import { completePath, inspectText } from './inspect-source.ts';
 import { shownValue, tellChange } from './value-source.ts';
 
 export interface Command {
@@ -69,6 +70,11 @@ export const COMMANDS: Record<string, Command> = {
     usage: 'platform',
     help: 'the host that the guest sees, and what its timers wait for',
     run: (session) => describePlatform(session.debuggee.machine).join('\n'),
+  },
+  inspect: {
+    usage: 'inspect [PATH]',
+    help: 'the parts of the machine, or what is at a path such as vmbus.channels[4]; hv.PATH = VALUE changes it',
+    run: (session, rest) => inspectText(session.debuggee.machine, rest.trim()),
   },
   vpregs: {
     usage: 'vpregs',
@@ -239,6 +245,13 @@ export const evaluation = {
       length: word.length,
     });
     const like = (name: string, prefix: string) => name.toLowerCase().startsWith(prefix.toLowerCase());
+    const inMachine = /(?:\binspect\s+|\bhv\.)([\w.[\]]*)$/.exec(before);
+    const registers = inMachine && /^\w*$/.test(inMachine[1]);
+    if (inMachine && (!registers || before.startsWith('inspect'))) {
+      const { prefix, names } = completePath(machine, inMachine[1]);
+      const at = before.length - prefix.length;
+      return { targets: names.map((label) => ({ label, type: 'field', start: at, length: prefix.length })) };
+    }
     const { lookup } = scope(session, args.frameId);
     const inside = completeExpression(before, lookup);
     if (inside) {
@@ -261,10 +274,9 @@ export const evaluation = {
       };
     if (word.startsWith(HV))
       return {
-        targets: machine
-          .hypervRegisters()
-          .filter((r) => like(r.name, word.slice(HV.length)))
-          .map((r) => target(`${HV}${r.name}`, 'variable')),
+        targets: [...Object.keys(machine.tree()), ...machine.hypervRegisters().map((r) => r.name)]
+          .filter((name) => like(name, word.slice(HV.length)))
+          .map((name) => target(`${HV}${name}`, 'variable')),
       };
     const commands =
       start === 0

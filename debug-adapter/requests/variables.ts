@@ -13,6 +13,7 @@ import type { CodeOrLine, Session, VariablePage, VariableSource } from '../sessi
 import { withoutDamage } from '../symbols/byte-source.ts';
 import type { FrameVariable } from '../types/frame.ts';
 import { UserError } from '../user-error.ts';
+import { InspectSource } from './inspect-source.ts';
 import { setValue, shownVariable } from './value-source.ts';
 
 const CORE = 'Core';
@@ -267,6 +268,7 @@ class Scopes {
         true,
       ),
       scope('Hyper-V VP Registers', this.#hyperv(), true),
+      scope('Machine', new InspectSource(this.#session, this.#context), true),
     ];
   }
 }

@@ -1,3 +1,5 @@
+import { type FieldType, field, type Node, register, type Tree } from './inspect.ts';
+
 /**
  * A device's registers: one table of name, offset, size, access and what reading and writing do. The bus region of the
  * device is `bank.read` / `bank.write`; the table is also what `inspect` and the trace name things by.
@@ -13,6 +15,10 @@ export interface RegisterRow {
   read?: (index: number) => number;
   /** New value of register `index`; left out: read-only, writes are ignored. */
   write?: (value: number, index: number) => void;
+  /** What the bits mean, for people. */
+  bits?: FieldType['bits'];
+  /** Left out of what people see: reading it does something. */
+  hidden?: true;
   /** 64-bit registers are read and written through these instead. */
   read64?: (index: number) => bigint;
   write64?: (value: bigint, index: number) => void;
@@ -24,6 +30,8 @@ export interface Bank {
   write(offset: number, size: number, value: bigint): void;
   /** Register name at an offset, for traces: `NAME` or `NAME[3]`. */
   nameAt(offset: number): string;
+  /** Registers by name, as the guest reads and writes them; but not those that are `hidden`. */
+  inspect(): Tree;
 }
 
 export function bank(rows: Record<string, RegisterRow>): Bank {
@@ -45,7 +53,26 @@ export function bank(rows: Record<string, RegisterRow>): Bank {
   };
   const whole = (e: NonNullable<ReturnType<typeof find>>, index: number): bigint =>
     e.row.read64 ? e.row.read64(index) : e.row.read ? BigInt(e.row.read(index) >>> 0) : 0n;
+  const node = (e: NonNullable<ReturnType<typeof find>>, index: number): Node => {
+    const { write, write64 } = e.row;
+    const set = write64
+      ? (v: bigint) => write64(v, index)
+      : write &&
+        ((v: bigint): void => {
+          write(Number(v), index);
+        });
+    return field({ ...register(e.size * 8), bits: e.row.bits }, () => whole(e, index), set);
+  };
   return {
+    inspect: () =>
+      Object.fromEntries(
+        list
+          .filter(({ row }) => !row.hidden && (row.read || row.read64))
+          .map((e) => [
+            e.name,
+            e.row.count === undefined ? node(e, 0) : Array.from({ length: e.row.count }, (_, index) => node(e, index)),
+          ]),
+      ),
     read(offset, size) {
       const e = find(offset);
       if (!e) return 0n;

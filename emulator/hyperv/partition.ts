@@ -6,7 +6,15 @@ import type { HypercallFields } from '../base/trace.ts';
 import type { HyperVRegisterInfo } from '../index.ts';
 import { PAGE } from '../memory/ram.ts';
 import { type CrashReport, type CrashState, crashReset } from './crash.ts';
-import { ADVERTISED, type FeatureName, type Features, type HypervisorVersion, hasFeature, IDENTITY } from './features.ts';
+import {
+  ADVERTISED,
+  type FeatureField,
+  type FeatureName,
+  type Features,
+  type HypervisorVersion,
+  hasFeature,
+  IDENTITY,
+} from './features.ts';
 import type { HypervisorHost } from './host.ts';
 import { Router } from './hypercalls/router.ts';
 import { ReferenceTime } from './reference-time.ts';
@@ -31,6 +39,8 @@ export interface PartitionOptions {
 }
 
 export interface PartitionState {
+  /** What is advertised. Only a debugger changes it. */
+  features: Record<FeatureField, number>;
   guestOsId: bigint;
   referenceTsc: bigint;
   crash: CrashState;
@@ -52,7 +62,6 @@ export type EventPort = (vp: number, connectionId: number, flag: number) => numb
 
 export class Partition {
   readonly host: HypervisorHost;
-  readonly features: Features;
   readonly identity: HypervisorVersion;
   readonly overridden: ReadonlyMap<string, bigint>;
   /** HvRegisterVpIndex of VP n; inside the host VPs are 0, 1, 2, ... */
@@ -68,12 +77,12 @@ export class Partition {
 
   constructor(host: HypervisorHost, options: PartitionOptions = {}) {
     this.host = host;
-    this.features = { ...ADVERTISED, ...options.features };
     this.identity = options.identity ?? IDENTITY;
     this.overridden = new Map(Object.entries(options.registers ?? {}));
     this.vpIndex = Array.from({ length: host.vpCount }, (_, vp) => options.vpIndex?.[vp] ?? vp);
     this.#granted = options.granted ?? [];
     this.state = {
+      features: { ...ADVERTISED, ...options.features },
       guestOsId: 0n,
       referenceTsc: 0n,
       crash: crashReset(),
@@ -87,7 +96,7 @@ export class Partition {
 
   /** True when the partition has this privilege or the hypervisor this feature. */
   has(feature: FeatureName): boolean {
-    return hasFeature(this.features, feature) || this.#granted.includes(feature);
+    return hasFeature(this.state.features, feature) || this.#granted.includes(feature);
   }
 
   /** The VP that the guest knows by `index`; undefined: none. */
@@ -112,6 +121,15 @@ export class Partition {
     if (this.#eventPorts.some((e) => first < e.first + e.count && e.first < first + count))
       throw new Error(`connections from ${first} on have a port already`);
     this.#eventPorts.push({ first, count, port });
+  }
+
+  /** A message of SynIC type `type` decoded by whichever port knows it. */
+  describeMessage(type: number, payload: Uint8Array): HypercallFields | undefined {
+    for (const port of this.#messagePorts.values()) {
+      const said = port.describe(type, payload);
+      if (said) return said;
+    }
+    return undefined;
   }
 
   eventPort(connectionId: number): EventPort | undefined {
@@ -176,7 +194,7 @@ export class Partition {
     return VP_REGISTERS.filter((r) => !r.architectural).map((r) => ({
       name: r.name,
       number: r.number,
-      writable: r.write !== undefined,
+      writable: (r.write ?? r.edit) !== undefined && !this.overridden.has(r.name),
     }));
   }
 
@@ -188,10 +206,11 @@ export class Partition {
     return value === undefined ? undefined : BigInt.asUintN(r.width, value);
   }
 
-  /** Writes a register as the guest would. False: no such register or VP, not writable, or not a value it can hold. */
+  /** Writes a register as the guest would, or as only a debugger may. False: no such register or VP, not writable, or not a value it can hold. */
   writeRegister(vp: number, name: string, value: bigint): boolean {
     const r = vpRegister(name);
-    if (!r?.write || !this.vps[vp]) return false;
-    return r.write(this, this.vps[vp], BigInt.asUintN(r.width, value)) !== false;
+    const write = r?.write ?? r?.edit;
+    if (!r || !write || !this.vps[vp]) return false;
+    return write(this, this.vps[vp], BigInt.asUintN(r.width, value)) !== false;
   }
 }

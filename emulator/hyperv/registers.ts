@@ -2,11 +2,12 @@
  * VP registers as HvCallGetVpRegisters and HvCallSetVpRegisters see them: one row each (reference hyperv-arm64.md §3.1 and
  * §3.2). On ARM64 there are no MSRs and no CPUID: these are the guest's only way to synthetic registers.
  */
+import { type BitField, FLAG } from '../base/inspect.ts';
 import { CRASH_CAPABILITIES, CRASH_PARAMETERS, describeCrashControl, writeCrashControl } from './crash.ts';
-import { bitNames, type FeatureName, SPIN_WAIT_NEVER } from './features.ts';
+import { bitNames, type FeatureField, type FeatureName, SPIN_WAIT_NEVER } from './features.ts';
 import type { Partition } from './partition.ts';
-import { describeStimerConfig, STIMER_COUNT, STIMER_DIRECT } from './stimer.ts';
-import { describeSint, SINT_POLLING } from './synic.ts';
+import { describeStimerConfig, STIMER_CONFIG_BITS, STIMER_COUNT, STIMER_DIRECT } from './stimer.ts';
+import { describeSint, SINT_BITS, SINT_POLLING } from './synic.ts';
 import { HV_SYNIC_SINT_COUNT, STATUS } from './tlfs.ts';
 import type { Vp } from './vp.ts';
 
@@ -22,10 +23,14 @@ export interface VpRegisterRow {
   read?: (p: Partition, vp: Vp) => bigint | undefined;
   /** Left out: read-only. False: a value this register cannot hold. */
   write?: (p: Partition, vp: Vp, value: bigint) => unknown;
+  /** What a debugger may set although the guest may not. */
+  edit?: (p: Partition, vp: Vp, value: bigint) => unknown;
   /** What else happens when the guest reads it; debuggers cause nothing. */
   onRead?: (p: Partition, vp: Vp) => void;
   /** The value for people, a line per fact. */
   describe?: (value: bigint) => string[];
+  /** Its parts, by name. */
+  bits?: Readonly<Record<string, BitField>>;
   /** Belongs to the CPU: reached through host.registers. */
   architectural?: boolean;
 }
@@ -50,6 +55,19 @@ const stored = (number: number, name: string, describe?: (value: bigint) => stri
 
 /** A register of a feature that this host does not have: guests that look find nothing, and none is stopped by an error. */
 const none = (number: number, name: string, width: 64 | 128 = 64): VpRegisterRow => row(number, name, { width, read: () => 0n });
+
+/** A page of guest memory that a register names. */
+const PAGE_BITS = { enable: [0, 0, FLAG], page: [63, 12] } as const;
+/** The feature words that a register shows, from the lowest dword on; above them is `rest`. */
+const setFeatures =
+  (words: readonly FeatureField[], rest = 0) =>
+  (p: Partition, _vp: Vp, value: bigint): boolean => {
+    if (value >> BigInt(32 * words.length) !== BigInt(rest)) return false;
+    words.forEach((word, n) => {
+      p.state.features[word] = dword(value, n);
+    });
+    return true;
+  };
 
 const page = (value: bigint): string[] =>
   value & 1n ? ['enabled', `GPA 0x${((value >> 12n) << 12n).toString(16)}`] : ['disabled'];
@@ -81,7 +99,8 @@ const IDENTIFICATION: VpRegisterRow[] = [
   }),
   row(0x200, 'HvRegisterPrivilegesAndFeaturesInfo', {
     width: 128,
-    read: ({ features: f }) => dwords(f.features, f.priv_high, f.misc_features, 0),
+    read: ({ state: { features: f } }) => dwords(f.features, f.priv_high, f.misc_features, 0),
+    edit: setFeatures(['features', 'priv_high', 'misc_features']),
     describe: (v) => [
       ...bitNames('features', dword(v, 0)),
       ...bitNames('priv_high', dword(v, 1)),
@@ -90,7 +109,8 @@ const IDENTIFICATION: VpRegisterRow[] = [
   }),
   row(0x201, 'HvRegisterFeaturesInfo', {
     width: 128,
-    read: ({ features: f }) => dwords(f.hints, SPIN_WAIT_NEVER, 0, 0),
+    read: ({ state: { features: f } }) => dwords(f.hints, SPIN_WAIT_NEVER, 0, 0),
+    edit: setFeatures(['hints'], SPIN_WAIT_NEVER),
     describe: (v) => [
       ...bitNames('hints', dword(v, 0)),
       dword(v, 1) === SPIN_WAIT_NEVER ? 'never notify about spin waits' : `notify after ${dword(v, 1)} spins`,
@@ -199,6 +219,7 @@ const VIRTUAL_PROCESSOR: VpRegisterRow[] = [
     read: (p) => p.state.referenceTsc,
     write: (p, _vp, value) => p.setReferenceTsc(value),
     describe: page,
+    bits: PAGE_BITS,
   }),
   none(0x90018, 'HvRegisterVpConfig'),
   none(0x9001a, 'HvRegisterReferenceTscSequence'),
@@ -219,6 +240,7 @@ const SYNIC: VpRegisterRow[] = [
       write: (p, vp, value) =>
         value & SINT_POLLING && !p.has('SintPollingModeAvailable') ? false : vp.synic.writeSint(n, value),
       describe: describeSint,
+      bits: SINT_BITS,
     }),
   ),
   row(0xa0010, 'HvRegisterScontrol', {
@@ -226,6 +248,7 @@ const SYNIC: VpRegisterRow[] = [
     read: (_, vp) => vp.synic.state.scontrol,
     write: (_, vp, value) => vp.synic.write('scontrol', value),
     describe: (v) => [v & 1n ? 'enabled' : 'disabled'],
+    bits: { enable: [0, 0, FLAG] },
   }),
   row(0xa0011, 'HvRegisterSversion', { requires: 'AccessSynicRegs', read: () => 1n }),
   row(0xa0012, 'HvRegisterSifp', {
@@ -233,12 +256,14 @@ const SYNIC: VpRegisterRow[] = [
     read: (_, vp) => vp.synic.state.siefp,
     write: (_, vp, value) => vp.synic.write('siefp', value),
     describe: page,
+    bits: PAGE_BITS,
   }),
   row(0xa0013, 'HvRegisterSipp', {
     requires: 'AccessSynicRegs',
     read: (_, vp) => vp.synic.state.simp,
     write: (_, vp, value) => vp.synic.write('simp', value),
     describe: page,
+    bits: PAGE_BITS,
   }),
   row(0xa0014, 'HvRegisterEom', { requires: 'AccessSynicRegs', write: (_, vp) => vp.synic.rescan() }),
   row(0xa0015, 'HvRegisterSirbp', {
@@ -248,6 +273,7 @@ const SYNIC: VpRegisterRow[] = [
       vp.synic.state.sirbp = value;
     },
     describe: page,
+    bits: PAGE_BITS,
   }),
 ];
 
@@ -259,6 +285,7 @@ const STIMERS: VpRegisterRow[] = [
       write: (p, vp, value) =>
         value & STIMER_DIRECT && !p.has('DirectSyntheticTimers') ? false : vp.stimers.writeConfig(n, value),
       describe: describeStimerConfig,
+      bits: STIMER_CONFIG_BITS,
     }),
     row(0xb0001 + 2 * n, `HvRegisterStimer${n}Count`, {
       requires: 'AccessSyntheticTimerRegs',

@@ -1,4 +1,5 @@
 /** The synthetic timers of one VP: HvRegisterStimer0Config .. HvRegisterStimer3Count (reference hyperv-arm64.md §5.3). */
+import { type BitField, FLAG } from '../base/inspect.ts';
 import type { HypervisorHost } from './host.ts';
 import type { ReferenceTime } from './reference-time.ts';
 import type { Message, MessageSource } from './synic.ts';
@@ -143,6 +144,17 @@ export class Stimers implements MessageSource {
     }
   }
 }
+
+/** A CONFIG register's parts. */
+export const STIMER_CONFIG_BITS: Readonly<Record<string, BitField>> = {
+  enabled: [0, 0, FLAG],
+  periodic: [1, 1, FLAG],
+  lazy: [2, 2, FLAG],
+  autoEnable: [3, 3, FLAG],
+  vector: [11, 4],
+  direct: [12, 12, FLAG],
+  sint: [19, 16],
+};
 
 /** A CONFIG register for people. */
 export function describeStimerConfig(value: bigint): string[] {

@@ -2,6 +2,7 @@
  * The synthetic interrupt controller of one VP (reference hyperv-arm64.md §6): message page, event flags page, the queues
  * behind the message slots and the PPIs of the SINTs. Both pages are ordinary guest RAM.
  */
+import { type BitField, FLAG } from '../base/inspect.ts';
 import type { HypervisorHost } from './host.ts';
 import {
   HV_EVENT_FLAGS_COUNT,
@@ -185,6 +186,16 @@ export class Synic {
     this.#host.trace.emit({ kind: 'guest', part: `synic ${this.#vp}`, message });
   }
 }
+
+/** A SINT register's parts. */
+export const SINT_BITS: Readonly<Record<string, BitField>> = {
+  vector: [9, 0],
+  masked: [16, 16, FLAG],
+  autoEoi: [17, 17, FLAG],
+  polling: [18, 18, FLAG],
+  asIntercept: [19, 19, FLAG],
+  proxy: [20, 20, FLAG],
+};
 
 /** A SINT register for people. */
 export function describeSint(value: bigint): string[] {

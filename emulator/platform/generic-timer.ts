@@ -3,6 +3,7 @@
  * virtual time; CNTVOFF is zero, so that the virtual and the physical count are the same.
  */
 import type { Clock } from '../base/clock.ts';
+import { field, FLAG, Group, List, register, type Tree } from '../base/inspect.ts';
 import type { Trace } from '../base/trace.ts';
 import { PPI, type PpiNumbers } from './addresses.ts';
 import type { InterruptController } from './interrupts.ts';
@@ -138,6 +139,49 @@ export class GenericTimer {
         return { vp, timer, enabled, masked, expired, intid: this.#intid[timer], interrupt };
       }),
     );
+  }
+
+  /** Every VP's timers. */
+  inspect(): Tree {
+    const info = this.info();
+    return {
+      frequency: this.frequency,
+      counter: this.counter(),
+      vps: new List(this.state.virtual.length, (vp) =>
+        Object.fromEntries(
+          KINDS.map((kind) => {
+            const of = info.find((t) => t.vp === vp && t.timer === kind) as TimerInfo;
+            const prefix = kind === 'virtual' ? 'CNTV' : 'CNTP';
+            const CTL = `${prefix}_CTL_EL0`;
+            const CVAL = `${prefix}_CVAL_EL0`;
+            const summary = (): string => {
+              const due = this.#timeOf(this.state[kind][vp].cval) - this.#clock.now;
+              const when = of.expired ? 'expired' : `in ${(due / 1e6).toFixed(6)} ms`;
+              return of.enabled
+                ? `enabled${of.masked ? ', masked' : ''}, ${when}, INTID ${of.intid} ${of.interrupt}`
+                : 'disabled';
+            };
+            const bits = { ENABLE: [0, 0, FLAG], IMASK: [1, 1, FLAG], ISTATUS: [2, 2, FLAG] } as const;
+            const tree = (): Tree => ({
+              [CTL]: field(
+                { ...register(3), bits },
+                () => this.read(vp, CTL),
+                (v) => this.write(vp, CTL, v),
+              ),
+              [CVAL]: field(
+                register(64),
+                () => this.read(vp, CVAL),
+                (v) => this.write(vp, CVAL, v),
+              ),
+              expired: of.expired,
+              intid: of.intid,
+              interrupt: of.interrupt,
+            });
+            return [kind, new Group(summary, tree)];
+          }),
+        ),
+      ),
+    };
   }
 
   /** Reads CNTFRQ_EL0, CNTPCT_EL0, CNTVCT_EL0 or CNT{P,V}_{CTL,CVAL,TVAL}_EL0 of `vp`. */

@@ -5,6 +5,7 @@
  * Everything is recomputed from `state` after every change; interrupts are rare, so the simple code wins.
  */
 import { type Bank, bank } from '../base/bank.ts';
+import { bit, choice, field, flags, Group, held, List, register, type Tree } from '../base/inspect.ts';
 import type { Trace } from '../base/trace.ts';
 import type { MmioRegion } from '../memory/bus.ts';
 import { affinityOf, GICD, GICR } from './addresses.ts';
@@ -20,6 +21,8 @@ export interface GicOptions {
   /** The CPU's interrupt lines of `vp`. */
   readonly setIrq: (vp: number, irq: boolean, fiq: boolean) => void;
   readonly trace: Trace;
+  /** Who uses an INTID, for people. */
+  readonly names?: Readonly<Record<number, string>>;
 }
 
 /** State of interrupts, one bit per INTID in 32-bit words; of a redistributor (word 0 only) or the distributor. */
@@ -293,6 +296,110 @@ export class GicV3 implements InterruptController {
   resetCpu(vp: number): void {
     this.state.cpus[vp] = cpuInterface();
     this.#update();
+  }
+
+  // --- for people ------------------------------------------------------------------------------------------------------
+
+  /** The distributor with its SPIs; of every VP the CPU interface and the redistributor with its SGIs and PPIs. */
+  inspect(): Tree {
+    const { state } = this;
+    const update = (): void => this.#update();
+    return {
+      ctlr: held(state, 'ctlr', flags(2, { enableGroup0: 0, enableGroup1: 1 }), update),
+      vps: new List(state.cpus.length, (vp) => this.#inspectVp(vp)),
+      spis: new List(this.#words * 32 - 32, (intid) => this.#inspectInterrupt(state.spi, intid, ALL), { first: 32 }),
+    };
+  }
+
+  #inspectVp(vp: number): Tree {
+    const r = this.state.redistributors[vp];
+    const icc = (name: string, type = register(32)) =>
+      field(
+        type,
+        () => this.read(vp, name),
+        (v) => this.write(vp, name, v),
+      );
+    const which = (intid: number): string => (intid === SPURIOUS ? 'none' : this.#nameOf(intid));
+    return {
+      cpuInterface: {
+        ICC_PMR_EL1: icc('ICC_PMR_EL1', register(8, { step: 8n })),
+        ICC_BPR0_EL1: icc('ICC_BPR0_EL1', register(3)),
+        ICC_BPR1_EL1: icc('ICC_BPR1_EL1', register(3)),
+        ICC_CTLR_EL1: icc('ICC_CTLR_EL1', register(32, { bits: { CBPR: [0, 0], EOImode: [1, 1] } })),
+        ICC_IGRPEN0_EL1: icc('ICC_IGRPEN0_EL1', register(1)),
+        ICC_IGRPEN1_EL1: icc('ICC_IGRPEN1_EL1', register(1)),
+        ICC_AP0R0_EL1: icc('ICC_AP0R0_EL1'),
+        ICC_AP1R0_EL1: icc('ICC_AP1R0_EL1'),
+        runningPriority: this.#running(this.state.cpus[vp]),
+        highestPending: which(this.#highestPending(vp)),
+        signalled: which(this.#signalled(vp)),
+      },
+      waker: held(r, 'waker', flags(3, { ProcessorSleep: 1, ChildrenAsleep: 2 }), () => this.#update()),
+      interrupts: new List(32, (intid) => this.#inspectInterrupt(r, intid, vp)),
+    };
+  }
+
+  #nameOf(intid: number): string {
+    const name = intid < 16 ? 'SGI' : this.#options.names?.[intid];
+    return name === undefined ? `INTID ${intid}` : `INTID ${intid} (${name})`;
+  }
+
+  #inspectInterrupt(i: Interrupts, intid: number, vp: number): Group {
+    const update = (): void => this.#update(vp);
+    const [w, mask] = [intid >>> 5, 1 << (intid & 31)];
+    const latch = bit(i.pending, intid);
+    const pending = (): boolean => ((i.pending[w] | (i.line[w] & ~i.edge[w])) & mask) !== 0;
+    const is = (words: Uint32Array, what: string): string[] => (words[w] & mask ? [what] : []);
+    const summary = (): string =>
+      [
+        this.#nameOf(intid),
+        ...is(i.enabled, 'enabled'),
+        ...(pending() ? ['pending'] : []),
+        ...is(i.active, 'active'),
+        `priority 0x${i.priority[intid].toString(16)}`,
+      ].join(', ');
+    return new Group(summary, () => ({
+      enabled: bit(i.enabled, intid, update),
+      // What a level-sensitive line says cannot be taken back here.
+      pending: field(latch.type, pending, (v) => {
+        latch.set?.(v);
+        if (v) this.#tell(intid, vp);
+        update();
+        return v === 0n && pending() ? 'its line is asserted' : undefined;
+      }),
+      active: bit(i.active, intid, update),
+      line: (i.line[w] & mask) !== 0,
+      trigger:
+        intid < 16
+          ? 'edge'
+          : field(
+              choice('level', 'edge'),
+              () => (i.edge[w] & mask ? 'edge' : 'level'),
+              (v) => {
+                i.edge[w] = v ? i.edge[w] | mask : i.edge[w] & ~mask;
+                update();
+              },
+            ),
+      group: field(
+        { min: 0n, max: 1n },
+        () => (i.group[w] & mask ? 1 : 0),
+        (v) => {
+          i.group[w] = v ? i.group[w] | mask : i.group[w] & ~mask;
+          update();
+        },
+      ),
+      priority: held(i.priority, intid, register(8, { step: 8n }), update),
+      ...(vp === ALL
+        ? {
+            route: held(
+              this.state.route,
+              intid,
+              register(32, { describe: () => [this.#target(intid) < 0 ? 'no VP' : `VP ${this.#target(intid)}`] }),
+              update,
+            ),
+          }
+        : {}),
+    }));
   }
 
   // --- CPU interface (12.2) ----------------------------------------------------------------------------------------

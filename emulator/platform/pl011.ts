@@ -2,8 +2,9 @@
  * PrimeCell UART PL011 r1p5 (Arm DDI 0183G; section numbers are of that document). What is transmitted leaves at once;
  * what is received waits outside while the FIFO is full, so that no input is lost.
  */
-import { bank } from '../base/bank.ts';
+import { type Bank, bank } from '../base/bank.ts';
 import type { Clock } from '../base/clock.ts';
+import { FLAG, type Tree } from '../base/inspect.ts';
 import type { MmioRegion } from '../memory/bus.ts';
 import type { InterruptController } from './interrupts.ts';
 
@@ -51,6 +52,16 @@ const CR_LBE = 1 << 7;
 const CR_TXE = 1 << 8;
 const CR_RXE = 1 << 9;
 
+const FR_BITS = {
+  CTS: [0, 0, FLAG],
+  DSR: [1, 1, FLAG],
+  DCD: [2, 2, FLAG],
+  RXFE: [4, 4, FLAG],
+  RXFF: [6, 6, FLAG],
+  TXFE: [7, 7, FLAG],
+} as const;
+const INTERRUPT_BITS = { RX: [4, 4, FLAG], TX: [5, 5, FLAG], RT: [6, 6, FLAG] } as const;
+
 const FIFO = 32;
 /** Receive trigger levels by UARTIFLS.RXIFLSEL (3.3.9): 1/8, 1/4, 1/2, 3/4, 7/8; the others are reserved. */
 const TRIGGER = [4, 8, 16, 24, 28, 28, 28, 28];
@@ -63,6 +74,7 @@ export class Pl011 {
   readonly region: MmioRegion;
   readonly #options: Pl011Options;
   readonly #timeout: string;
+  readonly #registers: Bank;
 
   constructor(options: Pl011Options) {
     this.#options = options;
@@ -84,11 +96,12 @@ export class Pl011 {
     };
     const { state } = this;
     const registers = bank({
-      DR: { at: 0x00, read: () => this.#read(), write: (v) => this.#transmit(v & 0xff) },
+      DR: { at: 0x00, hidden: true, read: () => this.#read(), write: (v) => this.#transmit(v & 0xff) },
       // Errors never happen; writing clears them.
-      RSR: { at: 0x04, read: () => 0, write: () => {} },
+      RSR: { at: 0x04, hidden: true, read: () => 0, write: () => {} },
       FR: {
         at: 0x18,
+        bits: FR_BITS,
         read: () =>
           FR_MODEM |
           FR_TXFE |
@@ -100,6 +113,7 @@ export class Pl011 {
       FBRD: this.#plain(0x28, 'fbrd', 0x3f),
       LCR_H: {
         at: 0x2c,
+        bits: { FEN: [4, 4, FLAG], WLEN: [6, 5] },
         read: () => state.lcrH,
         write: (v) => {
           // Switching the FIFO empties it (3.3.7).
@@ -110,6 +124,7 @@ export class Pl011 {
       },
       CR: {
         at: 0x30,
+        bits: { UARTEN: [0, 0, FLAG], LBE: [7, 7, FLAG], TXE: [8, 8, FLAG], RXE: [9, 9, FLAG] },
         read: () => state.cr,
         write: (v) => {
           state.cr = v & 0xff87;
@@ -119,14 +134,15 @@ export class Pl011 {
       IFLS: this.#plain(0x34, 'ifls', 0x3f),
       IMSC: {
         at: 0x38,
+        bits: INTERRUPT_BITS,
         read: () => state.imsc,
         write: (v) => {
           state.imsc = v & 0x7ff;
           this.#drive();
         },
       },
-      RIS: { at: 0x3c, read: () => state.ris },
-      MIS: { at: 0x40, read: () => state.ris & state.imsc },
+      RIS: { at: 0x3c, bits: INTERRUPT_BITS, read: () => state.ris },
+      MIS: { at: 0x40, bits: INTERRUPT_BITS, read: () => state.ris & state.imsc },
       ICR: {
         at: 0x44,
         write: (v) => {
@@ -141,7 +157,18 @@ export class Pl011 {
       PeriphID: { at: 0xfe0, count: 4, read: (i) => [0x11, 0x10, 0x34, 0x00][i] },
       PCellID: { at: 0xff0, count: 4, read: (i) => [0x0d, 0xf0, 0x05, 0xb1][i] },
     });
+    this.#registers = registers;
     this.region = { name: options.name, gpa: options.gpa, size: 0x1000, read: registers.read, write: registers.write };
+  }
+
+  /** Registers, and what has been typed. */
+  inspect(): Tree {
+    const { received, waiting } = this.state;
+    return {
+      registers: this.#registers.inspect(),
+      received: Uint8Array.from(received),
+      waiting: Uint8Array.from(waiting),
+    };
   }
 
   /** Bytes from outside. */

@@ -1,6 +1,7 @@
 /** PrimeCell Real Time Clock PL031 (Arm DDI 0224C, chapter 3): seconds since 1970, from the machine's virtual time. */
-import { bank } from '../base/bank.ts';
+import { type Bank, bank } from '../base/bank.ts';
 import type { Clock } from '../base/clock.ts';
+import type { Tree } from '../base/inspect.ts';
 import type { MmioRegion } from '../memory/bus.ts';
 import type { InterruptController } from './interrupts.ts';
 
@@ -30,6 +31,7 @@ export class Pl031 {
   readonly region: MmioRegion;
   readonly #options: Pl031Options;
   readonly #alarm: string;
+  readonly #registers: Bank;
 
   constructor(options: Pl031Options) {
     this.#options = options;
@@ -80,7 +82,12 @@ export class Pl031 {
       PeriphID: { at: 0xfe0, count: 4, read: (i) => [0x31, 0x10, 0x14, 0x00][i] },
       PCellID: { at: 0xff0, count: 4, read: (i) => [0x0d, 0xf0, 0x05, 0xb1][i] },
     });
+    this.#registers = registers;
     this.region = { name: options.name, gpa: options.gpa, size: 0x1000, read: registers.read, write: registers.write };
+  }
+
+  inspect(): Tree {
+    return { registers: this.#registers.inspect() };
   }
 
   /** Nanoseconds since the last whole second (of wall-clock time) before power-on. */

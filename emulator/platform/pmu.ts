@@ -3,6 +3,7 @@
  * instruction is one cycle. cpu.ts tells what has been executed while something is counted, and is told when to come back for an
  * overflow, so that the interrupt comes after the very instruction.
  */
+import { field, flags, List, register, type Tree } from '../base/inspect.ts';
 import { PPI } from './addresses.ts';
 import type { InterruptController } from './interrupts.ts';
 
@@ -51,6 +52,7 @@ const STALLS = [0x23, 0x24];
 
 /** PMCR_EL0 (D19.5.7). LC is RES1: there is no AArch32. */
 const PMCR = { E: 1, P: 2, C: 4, D: 8, X: 16, DP: 32, LC: 64, LP: 128 } as const;
+const PMCR_BITS = { E: 0, D: 3, X: 4, DP: 5, LC: 6, LP: 7 } as const;
 /** PMEVTYPER<n>_EL0 and PMCCFILTR_EL0: do not count at EL1, at EL0. */
 const NOT_EL1 = 0x80000000;
 const NOT_EL0 = 0x40000000;
@@ -272,6 +274,41 @@ export class Pmu {
       }
     }
     this.#update(vp);
+  }
+
+  /** Every VP's counters, by the registers that they are in. */
+  inspect(): Tree {
+    const numbers = [...Array(EVENT_COUNTERS).keys()];
+    const counters = flags(32, Object.fromEntries(COUNTERS.map((n) => [n === CYCLES ? 'cycles' : `counter${n}`, n])));
+    const eventOf = (value: bigint): string[] => {
+      const event = Number(value & 0xffffn);
+      return [Object.entries(EVENT).find(([, n]) => n === event)?.[0] ?? `event 0x${event.toString(16)}`];
+    };
+    return {
+      vps: new List(this.state.vps.length, (vp) => {
+        const at = (name: string, type = register(32), clear?: string) =>
+          field(
+            type,
+            () => this.read(vp, name),
+            (v) => {
+              // Sets of flags are set by one register and cleared by another.
+              if (clear !== undefined) this.write(vp, clear, BigInt(ALL >>> 0));
+              this.write(vp, name, v);
+            },
+          );
+        return {
+          PMCR_EL0: at('PMCR_EL0', flags(32, PMCR_BITS)),
+          PMCNTENSET_EL0: at('PMCNTENSET_EL0', counters, 'PMCNTENCLR_EL0'),
+          PMOVSSET_EL0: at('PMOVSSET_EL0', counters, 'PMOVSCLR_EL0'),
+          PMINTENSET_EL1: at('PMINTENSET_EL1', counters, 'PMINTENCLR_EL1'),
+          PMSELR_EL0: at('PMSELR_EL0', register(5)),
+          PMCCNTR_EL0: at('PMCCNTR_EL0', register(64)),
+          PMCCFILTR_EL0: at('PMCCFILTR_EL0'),
+          PMEVCNTR: numbers.map((n) => at(`PMEVCNTR${n}_EL0`, register(this.#bits(n)))),
+          PMEVTYPER: numbers.map((n) => at(`PMEVTYPER${n}_EL0`, register(32, { describe: eventOf }))),
+        };
+      }),
+    };
   }
 
   /** What PMCCNTR, PMCCFILTR, PMEVCNTR<n>, PMEVTYPER<n> and, by PMSELR, PMXEVCNTR and PMXEVTYPER stand for. */

@@ -2,12 +2,13 @@
  * One channel: offer, open and close, rings and signals (reference hyperv-arm64.md §8.8 to §8.11). A channel belongs to one
  * device and keeps its relid for the machine's life.
  */
+import { plainOf } from '../base/inspect.ts';
 import type { HypervisorHost } from '../hyperv/host.ts';
-import type { ChannelInfo } from '../index.ts';
+import type { ChannelInfo, RingInfo } from '../index.ts';
 import type { Device, DeviceChannel, Offer, OutgoingPacket } from './device.ts';
-import { EVENT_CONNECTION_BASE, PACKET, packetName } from './protocol.ts';
+import { EVENT_CONNECTION_BASE, PACKET } from './protocol.ts';
 import type { GpaRange } from './gpadl.ts';
-import { NO_RANGES, Ring } from './ring.ts';
+import { NO_RANGES, Ring, SHOWN_PACKETS } from './ring.ts';
 
 export interface ChannelState {
   /** closed while not offered; then offered, open, closed, rescinded. */
@@ -153,7 +154,7 @@ export class Channel implements DeviceChannel {
     this.#flush();
     if (wantsRoom && this.open) {
       state.wantsRoom = false;
-      this.#toGuest().pendingSendSize = 0;
+      this.toGuest.pendingSendSize = 0;
     }
     if ((busy || wantsRoom) && this.open && !this.busy) this.device.onRoom?.(this);
     // With answers waiting, requests wait too: the guest signals again when it has made room.
@@ -178,7 +179,7 @@ export class Channel implements DeviceChannel {
 
   sendIfRoom(packet: OutgoingPacket): boolean {
     if (!this.open || this.busy) return false;
-    const ring = this.#toGuest();
+    const ring = this.toGuest;
     const wrong = ring.fault;
     if (wrong) {
       this.#broken(wrong);
@@ -237,9 +238,12 @@ export class Channel implements DeviceChannel {
   info(): ChannelInfo {
     const { state, device, terms } = this;
     const details = this.#connection ? device.inspectChannel?.(this.index) : undefined;
-    const rings = this.open ? { outgoing: fill(this.#fromGuest()), incoming: fill(this.#toGuest()) } : {};
+    const rings = this.open
+      ? { outgoing: this.#ringInfo(this.toHost, 'guest'), incoming: this.#ringInfo(this.toGuest, 'host') }
+      : {};
     return {
       relid: this.relid,
+      index: this.index,
       device: device.name,
       interfaceType: terms.interfaceType,
       instance: terms.instance,
@@ -251,25 +255,49 @@ export class Channel implements DeviceChannel {
       signalsToGuest: state.signalsToGuest,
       packetsFromGuest: state.packetsFromGuest,
       packetsToGuest: state.packetsToGuest,
+      queued: state.outgoing.map((p) => p.what),
       ...rings,
-      details: this.index === 0 ? device.inspect() : (details ?? { subChannel: this.index }),
+      details: plainOf(this.index === 0 ? device.inspect() : (details ?? { subChannel: this.index })),
     };
+  }
+
+  /** A ring for people. */
+  #ringInfo(ring: Ring, from: 'guest' | 'host'): RingInfo {
+    const { packets, wrong } = ring.waiting(SHOWN_PACKETS);
+    return {
+      used: ring.fault ? 0 : ring.used,
+      size: ring.size,
+      read: ring.readIndex,
+      write: ring.writeIndex,
+      interruptMask: ring.interruptMask,
+      pendingSendSize: ring.pendingSendSize,
+      packets: packets.map(({ at, bytes, packet }) => ({ at, bytes, what: this.device.describe(packet, from) })),
+      ...(wrong ? { wrong } : {}),
+    };
+  }
+
+  /** Sets the channel's event flag for the guest, whether or not it has anything to read. False: it is not open, or its SynIC does not take it. */
+  interruptGuest(): boolean {
+    if (this.state.state !== 'open') return false;
+    this.state.signalsToGuest++;
+    return this.#bus.interrupt(this.state.targetVp, this.relid);
   }
 
   get #alarm(): string {
     return `vmbus/open/${this.relid}`;
   }
 
-  #fromGuest(): Ring {
+  /** The rings, of a channel that is open. */
+  get toHost(): Ring {
     return new Ring(this.#host.ram, this.state.pages, 0, this.state.downstream);
   }
-  #toGuest(): Ring {
+  get toGuest(): Ring {
     return new Ring(this.#host.ram, this.state.pages, this.state.downstream, this.state.pages.length - this.state.downstream);
   }
 
   /** Hands the guest's packets to the device. */
   #drain(): void {
-    const ring = this.#fromGuest();
+    const ring = this.toHost;
     const wrong = ring.fault;
     if (wrong) {
       this.#broken(wrong);
@@ -284,8 +312,7 @@ export class Channel implements DeviceChannel {
         return;
       }
       this.state.packetsFromGuest++;
-      if (this.#host.trace.on)
-        this.#packet('guest-to-host', this.device.describe?.(packet) ?? packetName(packet.type), packet.payload.length);
+      if (this.#host.trace.on) this.#packet('guest-to-host', this.device.describe(packet, 'guest'), packet.payload.length);
       this.device.onPacket(packet, this);
     }
     if (!this.open || ring.fault) return;
@@ -297,7 +324,7 @@ export class Channel implements DeviceChannel {
   #flush(): void {
     const { outgoing } = this.state;
     if (outgoing.length === 0) return;
-    const ring = this.#toGuest();
+    const ring = this.toGuest;
     const wrong = ring.fault;
     if (wrong) {
       this.#broken(wrong);
@@ -345,13 +372,3 @@ export class Channel implements DeviceChannel {
       this.#host.trace.emit({ kind: 'vmbus-packet', relid: this.relid, device: this.device.name, direction, what, bytes });
   }
 }
-
-/** A ring's header for people. */
-const fill = (ring: Ring): NonNullable<ChannelInfo['outgoing']> => ({
-  used: ring.fault ? 0 : ring.used,
-  size: ring.size,
-  read: ring.readIndex,
-  write: ring.writeIndex,
-  interruptMask: ring.interruptMask,
-  pendingSendSize: ring.pendingSendSize,
-});

@@ -3,6 +3,7 @@
  * end of the control conversation: version, offers, GPADLs, opening and closing, unload (reference hyperv-arm64.md §8.1 to
  * §8.7, §8.11). A message is handled by a function of its name; whatever else the guest posts is a trace line.
  */
+import type { Tree } from '../base/inspect.ts';
 import type { HypervisorHost } from '../hyperv/host.ts';
 import type { MessagePort, Partition } from '../hyperv/partition.ts';
 import { STATUS } from '../hyperv/tlfs.ts';
@@ -15,11 +16,12 @@ import {
   type NetworkConfig,
   type SocketsConfig,
 } from '../config.ts';
-import type { MouseInput, NetworkRequest, Screen, SocketRequest, VmbusInfo } from '../index.ts';
+import type { ChannelAction, MouseInput, NetworkRequest, Screen, SocketRequest, VmbusInfo } from '../index.ts';
 import { Channel, type ChannelBus, type ChannelState } from './channel.ts';
 import type { DeviceEnvironment, MmioWindow } from './device.ts';
 import { DEVICES, type Devices } from './devices/index.ts';
 import { finish, type GpaRange, type GpadlState, newGpadl, receive, ringPages } from './gpadl.ts';
+import { vmbusTree } from './inspect.ts';
 import { Monitor, type MonitorState } from './monitor.ts';
 import {
   CHANNEL_FLAG_ENUMERATE_DEVICE_INTERFACE,
@@ -474,6 +476,8 @@ export class Vmbus {
   readonly #connection: Connection;
   readonly #channels: readonly Channel[];
   readonly #devices: Devices;
+  readonly #monitor: Monitor;
+  readonly #host: HypervisorHost;
 
   constructor(partition: Partition, options: VmbusOptions) {
     const { host } = partition;
@@ -522,6 +526,8 @@ export class Vmbus {
     const connection = newConnection();
     const versions = options.version === undefined ? VERSIONS : versionsUpTo(options.version);
     const monitor = new Monitor(host, options.monitorPages ? this.#channels.filter((c) => c.latency > 0) : []);
+    this.#monitor = monitor;
+    this.#host = host;
     const { socket } = this.#devices;
     this.#connection = new Connection(partition, this.#channels, connection, versions, monitor, (endpoint, service) =>
       socket.connect(endpoint, service),
@@ -556,7 +562,41 @@ export class Vmbus {
       state: connection.connected ? 'connected' : 'disconnected',
       ...(connection.connected ? { version: versionText(connection.version), connectVp: connection.targetVp } : {}),
       channels: this.#channels.filter((c) => c.state.state !== 'unoffered').map((c) => c.info()),
+      takenAway: this.#channels.filter((c) => this.#offerable(c)).map((c) => ({ relid: c.relid, device: c.device.name })),
     };
+  }
+
+  inspect(): Tree {
+    const { state } = this;
+    const { ram, vpCount } = this.#host;
+    return vmbusTree({ state, ram, vpCount, channels: this.#channels, monitor: this.#monitor, devices: this.#devices });
+  }
+
+  /** A device that was taken away, and that a connected guest could have again. */
+  #offerable(channel: Channel): boolean {
+    const { device, state, index } = channel;
+    return index === 0 && !device.absent && state.state === 'unoffered' && this.state.connection.offered;
+  }
+
+  /** Does something to a channel, from the host's side. False: it is not in a state for that, or there is no such channel. */
+  act(relid: number, action: ChannelAction): boolean {
+    const channel = this.#channels.find((c) => c.relid === relid);
+    switch (channel && action) {
+      case 'rescind':
+        return channel !== undefined && this.#connection.rescind(channel);
+      case 'offer':
+        if (!channel || !this.#offerable(channel)) return false;
+        this.#connection.offerNow(channel);
+        return true;
+      case 'signal-host':
+        if (channel?.state.state !== 'open') return false;
+        channel.onSignal();
+        return true;
+      case 'signal-guest':
+        return channel?.interruptGuest() ?? false;
+      default:
+        return false;
+    }
   }
 
   /** Integration services and dynamic memory. */
@@ -610,7 +650,7 @@ export class Vmbus {
   /** Gives a device that was taken away back to a connected guest. False: no such device, it is there, or the guest still holds on to it. */
   offer(device: string): boolean {
     const channel = this.#channels.find((c) => c.device.name === device && c.index === 0);
-    if (!channel || channel.device.absent || channel.state.state !== 'unoffered' || !this.state.connection.offered) return false;
+    if (!channel || !this.#offerable(channel)) return false;
     this.#connection.offerNow(channel);
     return true;
   }

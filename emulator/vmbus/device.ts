@@ -1,8 +1,8 @@
 /** What a VMBus device is, and what it sees of its channel. */
 import type { Clock } from '../base/clock.ts';
+import type { Tree } from '../base/inspect.ts';
 import type { Trace } from '../base/trace.ts';
 import type { DisplayConfig, SocketsConfig } from '../config.ts';
-import type { Inspect } from '../index.ts';
 import type { Ram } from '../memory/ram.ts';
 import type { NetworkRequest } from '../network/outside.ts';
 import type { SocketRequest } from '../network/sockets.ts';
@@ -125,11 +125,11 @@ export interface Device {
   onReleased?(channel: DeviceChannel): void;
   /** The guest's connection to the bus has ended: it has no devices any more. */
   onDisconnect?(): void;
-  inspect(): Inspect;
+  inspect(): Tree;
   /** A channel that is a connection. */
-  inspectChannel?(index: number): Inspect;
-  /** A packet from the guest in a few words, for the trace. Left out: its VMBus type. */
-  describe?(packet: Packet): string;
+  inspectChannel?(index: number): Tree;
+  /** A packet in a few words, for the trace and for people. */
+  describe(packet: Packet, from: 'guest' | 'host'): string;
 }
 
 /** Makes a device. Alarms are declared here, once. */

@@ -32,25 +32,26 @@ const pendingOf = (group: number): number => field.TriggerGroup.offset + 8 * gro
 export class Monitor {
   readonly state: MonitorState = { page: 0 };
   readonly #host: HypervisorHost;
-  readonly #triggers: readonly Trigger[];
+  /** By monitor id. */
+  readonly triggers: readonly Trigger[];
   readonly #period: number;
 
   /** Monitor ids (32 times the group, plus the bit) are given out in the order of `triggers`; those beyond the last have none. */
   constructor(host: HypervisorHost, triggers: readonly Trigger[]) {
     this.#host = host;
-    this.#triggers = triggers.slice(0, MONITOR_GROUPS * MONITOR_TRIGGERS);
+    this.triggers = triggers.slice(0, MONITOR_GROUPS * MONITOR_TRIGGERS);
     this.#period = Math.min(...triggers.map((t) => t.latency));
     host.clock.on(ALARM, () => this.#look());
   }
 
   /** No channel has a trigger: there is nothing to monitor. */
   get unused(): boolean {
-    return this.#triggers.length === 0;
+    return this.triggers.length === 0;
   }
 
   /** Monitor id of a channel; undefined when it has none, or when the guest has no pages. */
   idOf(channel: Trigger): number | undefined {
-    const id = this.#triggers.indexOf(channel);
+    const id = this.triggers.indexOf(channel);
     return this.state.page === 0 || id < 0 ? undefined : id;
   }
 
@@ -68,7 +69,7 @@ export class Monitor {
     const { ram } = this.#host;
     ram.touch(page, HV_PAGE);
     let groups = 0;
-    for (const [id, { latency, connectionId }] of this.#triggers.entries()) {
+    for (const [id, { latency, connectionId }] of this.triggers.entries()) {
       groups |= 1 << groupOf(id);
       ram.view.setUint16(page + field.Latency.offset + 2 * id, Math.min(latency / LATENCY_UNIT, 0xffff), true);
       const parameter = page + field.Parameter.offset + 8 * id;
@@ -87,7 +88,7 @@ export class Monitor {
 
   /** A channel was opened: there is something to look for. */
   watch(): void {
-    if (this.state.page !== 0 && this.#triggers.some((t) => t.open) && !this.#armed)
+    if (this.state.page !== 0 && this.triggers.some((t) => t.open) && !this.#armed)
       this.#host.clock.set(ALARM, this.#host.clock.now + this.#period);
   }
 
@@ -104,7 +105,7 @@ export class Monitor {
       if (pending === 0) continue;
       ram.touch(at, 4);
       ram.view.setUint32(at, 0, true);
-      for (const [id, trigger] of this.#triggers.entries())
+      for (const [id, trigger] of this.triggers.entries())
         if (groupOf(id) === group && (pending >>> (id % MONITOR_TRIGGERS)) & 1 && trigger.open) trigger.onSignal();
     }
     this.watch();

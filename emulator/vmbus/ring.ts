@@ -23,6 +23,9 @@ export interface Packet {
   payload: Uint8Array;
 }
 
+/** Packets of a ring that people are shown. */
+export const SHOWN_PACKETS = 64;
+
 export const NO_RANGES = new Uint8Array(0);
 
 /** What became of a packet that was to be written. */
@@ -84,28 +87,56 @@ export class Ring {
     return this.size - this.used;
   }
 
+  /** Where the header is, for people: GPA. */
+  get headerAt(): number {
+    return this.#pfns[this.#first] * PAGE;
+  }
+
+  /** Packets that wait to be read, at most `limit`, and where each begins. Text: what is wrong with the next one. Reads only. */
+  waiting(limit: number): { packets: { at: number; bytes: number; packet: Packet }[]; wrong?: string } {
+    const packets: { at: number; bytes: number; packet: Packet }[] = [];
+    const wrong = this.fault;
+    if (wrong) return { packets, wrong };
+    let at = this.readIndex;
+    for (let left = this.used; left > 0 && packets.length < limit; ) {
+      const next = this.#packet(at, left);
+      if (typeof next === 'string') return { packets, wrong: next };
+      packets.push({ at, bytes: next.bytes, packet: next.packet });
+      at = (at + next.bytes) % this.size;
+      left -= next.bytes;
+    }
+    return { packets };
+  }
+
   /** Takes the next packet. undefined: the ring is empty. Text: the guest's bytes make no sense. */
   take(): Packet | string | undefined {
     const wrong = this.fault;
     if (wrong) return wrong;
     const { used } = this;
     if (used === 0) return undefined;
+    const next = this.#packet(this.readIndex, used);
+    if (typeof next === 'string') return next;
+    this.#setHeader(field.ReadIndex.offset, (this.readIndex + next.bytes) % this.size);
+    return next.packet;
+  }
+
+  /** The packet at `at`, where `used` bytes wait, and what it takes in the ring. Text: the guest's bytes make no sense. */
+  #packet(at: number, used: number): { packet: Packet; bytes: number } | string {
     if (used < PacketDescriptor.size + PacketTrailer.size) return `${used} bytes left, less than a packet`;
-    const at = this.readIndex;
     const d = PacketDescriptor.get(viewOf(this.#read(at, PacketDescriptor.size)), 0);
     const start = d.Offset8 * 8;
     const length = d.Length8 * 8;
     if (start < PacketDescriptor.size || length < start || length + PacketTrailer.size > used)
       return `packet with header of ${start} and length of ${length} bytes where ${used} bytes wait`;
     const body = this.#read((at + PacketDescriptor.size) % this.size, length - PacketDescriptor.size);
-    this.#setHeader(field.ReadIndex.offset, (at + length + PacketTrailer.size) % this.size);
-    return {
+    const packet: Packet = {
       type: d.Type,
       transactionId: d.TransactionId,
       completionRequested: (d.Flags & PACKET_FLAG_COMPLETION_REQUESTED) !== 0,
       ranges: body.slice(0, start - PacketDescriptor.size),
       payload: body.slice(start - PacketDescriptor.size),
     };
+    return { packet, bytes: length + PacketTrailer.size };
   }
 
   /** Bytes that a packet takes in the ring. */

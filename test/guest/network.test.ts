@@ -8,7 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { GuestNetwork } from '../../debug-adapter/network.ts';
-import type { ChannelInfo, Exit, Machine, MachineConfig } from '../../emulator/index.ts';
+import type { ChannelInfo, Exit, Inspect, Machine, MachineConfig } from '../../emulator/index.ts';
 import { debianInitramfs } from '../../scripts/debian-guest.mjs';
 import { debianConfig, Recorded, TROUBLE } from './debian.ts';
 
@@ -91,7 +91,7 @@ const some = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) 
 
 /** The gateway's connections, out of the inspect tree. */
 function connections(machine: Machine): { localPort: number; queued: number }[] {
-  const { devices } = machine.inspect().vmbus as {
+  const { devices } = (machine.inspect().state as Inspect).vmbus as {
     devices: { gateway?: { tcp: { connections: { localPort: number; queued: number }[] } } }[];
   };
   return devices.flatMap((d) => d.gateway?.tcp.connections ?? []);
@@ -352,7 +352,9 @@ say NAME "$(nslookup example.org 2>&1 | grep -o REFUSED | sort -u)"`,
       'network: the name example.org is not in "allow"',
     ]);
     // Everything that came in is in the input log, with the instruction count.
-    const { inputLog } = guest.machine.inspect().loop as { inputLog: { instructions: number; network?: { kind: string } }[] };
+    const { inputLog } = (guest.machine.inspect().state as Inspect).loop as {
+      inputLog: { instructions: number; network?: { kind: string } }[];
+    };
     const counts = inputLog.map((e) => e.instructions);
     assert.ok(inputLog.filter((e) => e.network?.kind === 'data').length >= 2);
     assert.deepEqual(

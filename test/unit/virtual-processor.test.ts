@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DEFAULTS } from '../../emulator/index.ts';
+import { DEFAULTS, type Inspect } from '../../emulator/index.ts';
 import { createMachine } from '../../emulator/load.ts';
 
 const HVC_1 = 0xd4000022;
@@ -42,7 +42,9 @@ test('a host that advertises it: a VP is started by hypercall, idles by register
   set(1, 0x1_000bn, 5n, 1n << 4n);
   machine.run({ stepVp: 1 });
   assert.equal(machine.readRegister(1, 'X0'), 0n);
-  const { redistributors } = machine.inspect().gic as unknown as { redistributors: { pending: ArrayLike<number> }[] };
+  const { redistributors } = (machine.inspect().state as Inspect).gic as unknown as {
+    redistributors: { pending: ArrayLike<number> }[];
+  };
   assert.deepEqual(
     redistributors.map((r) => r.pending[0]),
     [1 << 5, 0],

@@ -3,9 +3,9 @@
  * gets memory that it did not have at power-on (hot add). The guest speaks first; messages have no pipe header. All page
  * numbers are of 4 KiB.
  */
+import type { Tree } from '../../base/inspect.ts';
 import { array, struct, u16, u32, u64, viewOf } from '../../base/struct.ts';
 import { ConfigError } from '../../config.ts';
-import type { Inspect } from '../../index.ts';
 import { PAGE } from '../../memory/ram.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
@@ -383,9 +383,9 @@ export class Balloon implements Device, MemoryService {
     return this.#installed + this.state.addedCount - this.state.givenCount;
   }
 
-  inspect(): Inspect {
+  inspect(): Tree {
     const { state } = this;
-    const { phase, version, caps, operation, asked, done, givenCount, addedCount, reports, available, committed } = state;
+    const { phase, version, caps, operation, asked, done, givenCount, addedCount, reports } = state;
     if (phase !== 'ready') return { phase };
     return {
       phase,
@@ -397,7 +397,7 @@ export class Balloon implements Device, MemoryService {
       ballooned: mib(givenCount),
       hotAdded: mib(addedCount),
       ...(operation === 'none' ? {} : { operation: `${operation} ${mib(asked)}, ${mib(done)} done` }),
-      ...(reports > 0 ? { reports, available: mib(available), committed: mib(committed) } : {}),
+      ...(reports > 0 ? { reports, available: mib(state.available), committed: mib(state.committed) } : {}),
     };
   }
 

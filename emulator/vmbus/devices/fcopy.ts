@@ -3,10 +3,10 @@
  * (reference hyperv-arm64.md §9.6). The guest answers once its daemon runs. Linux up to 6.9 has a driver of its own for it, later
  * ones leave the channel to a daemon by uio_hv_generic: to the host that is the same.
  */
+import { held, type Tree, uint } from '../../base/inspect.ts';
 import { array, bytes, struct, u16, u32, u64 } from '../../base/struct.ts';
 import { freeze } from '../../base/frozen.ts';
 import { ConfigError, type CopyRequest } from '../../config.ts';
-import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { FcopyService } from '../services.ts';
@@ -156,12 +156,24 @@ export class Fcopy implements Device, IcComponent, FcopyService {
     }
   }
 
-  inspect(): Inspect {
-    const { copies, done, copied, last } = this.state;
+  about(body: DataView): string {
+    if (body.byteLength < FcopyHeader.size) return '';
+    const operation = FcopyHeader.get(body, 0).Operation;
+    const name = Object.entries(OPERATION).find(([, n]) => n === operation)?.[0] ?? `operation ${operation}`;
+    if (operation !== OPERATION.write || body.byteLength < FcopyWrite.field.Data.offset) return name;
+    const { Offset, Size } = FcopyWrite.field;
+    return `${name} ${Size.get(body, Size.offset)} bytes at ${Offset.get(body, Offset.offset)}`;
+  }
+  describe(packet: Packet): string {
+    return this.#link.describe(packet);
+  }
+
+  inspect(): Tree {
+    const { copies, done, last } = this.state;
     const [first] = copies;
     return {
       ...this.#link.inspect(),
-      copied,
+      copied: held(this.state, 'copied', uint(32)),
       ...(first ? { copying: first.to, done, size: first.bytes.length, waiting: copies.length - 1 } : {}),
       ...(last === '' ? {} : { last }),
     };

@@ -1,6 +1,6 @@
 /** The heartbeat IC: a sequence number every two seconds, which the guest returns plus one (reference hyperv-arm64.md §9.4). */
+import { choice, field, held, type Tree, uint } from '../../base/inspect.ts';
 import { array, struct, u32, u64 } from '../../base/struct.ts';
-import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
@@ -73,10 +73,30 @@ export class Heartbeat implements Device, IcComponent {
     this.#channel.report(`applications: ${applicationText(now)}`, now < 2);
   }
 
-  inspect(): Inspect {
-    const { sequence, answered, applicationState } = this.state;
+  about(body: DataView): string {
+    return body.byteLength >= 8 ? String(HeartbeatBody.field.Sequence.get(body, 0)) : '';
+  }
+  describe(packet: Packet): string {
+    return this.#link.describe(packet);
+  }
+
+  inspect(): Tree {
+    const { state } = this;
+    const { sequence, answered, applicationState } = state;
     const alive = sequence > 0n && answered >= sequence;
-    return { ...this.#link.inspect(), sequence, answered, alive, applications: applicationText(applicationState) };
+    return {
+      ...this.#link.inspect(),
+      sequence: held(state, 'sequence', uint(63)),
+      answered: held(state, 'answered', uint(63)),
+      alive,
+      applications: field(
+        choice(...APPLICATION_STATES),
+        () => applicationText(applicationState),
+        (v) => {
+          state.applicationState = Number(v);
+        },
+      ),
+    };
   }
 
   #beat(): void {

@@ -2,8 +2,8 @@
  * The framing that all integration components share: pipe header, IC header, version negotiation (reference
  * hyperv-arm64.md §9.3). The host starts every exchange; the guest answers in-band with the same transaction id.
  */
+import type { Tree } from '../../base/inspect.ts';
 import { array, struct, u8, u16, u32, viewOf } from '../../base/struct.ts';
-import type { Inspect } from '../../index.ts';
 import type { DeviceChannel } from '../device.ts';
 import type { Packet } from '../ring.ts';
 
@@ -61,6 +61,8 @@ export interface IcComponent {
   onReady(): void;
   /** The guest's answer to a request: status and body, at least as long as the request's. */
   onAnswer(status: number, body: DataView): void;
+  /** What a message of the component is about, in a few words; empty: nothing more to say. */
+  about(body: DataView, answer: boolean): string;
 }
 
 export class IcLink {
@@ -114,9 +116,23 @@ export class IcLink {
     if (wrong !== undefined) this.#channel.note(wrong);
   }
 
-  inspect(): Inspect {
+  inspect(): Tree {
     const { phase, framework, version } = this.#state;
-    return phase === 'ready' ? { phase, framework: framework.join('.'), version: version.join('.') } : { phase };
+    const agreed = phase === 'ready' ? { framework: framework.join('.'), version: version.join('.') } : {};
+    return { phase, ...agreed };
+  }
+
+  /** A packet in either direction, in a few words. */
+  describe({ payload }: Packet): string {
+    if (payload.length < BODY) return `IC message of ${payload.length} bytes`;
+    const { Flags, MessageType, MessageSize, Status } = IcHeader.get(viewOf(payload), PipeHeader.size);
+    const name = Object.entries(IC_MESSAGE).find(([, type]) => type === MessageType)?.[0] ?? `message ${MessageType}`;
+    const answer = (Flags & FLAG_RESPONSE) !== 0;
+    const there = payload.length - BODY;
+    const body = new DataView(payload.buffer, payload.byteOffset + BODY, Math.min(MessageSize, there));
+    const own = MessageType === this.#component.messageType ? this.#component.about(body, answer) : '';
+    const status = Status === 0 ? '' : `, status 0x${Status.toString(16)}`;
+    return `${name}${own === '' ? '' : ` ${own}`}${answer ? ' answered' : ''}${status}`;
   }
 
   /** Handles an answer; what is wrong with it, if anything. */

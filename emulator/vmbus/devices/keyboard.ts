@@ -1,6 +1,6 @@
 /** The synthetic keyboard (reference hyperv-arm64.md §9.7). Packets begin with the message type; there is no pipe header. */
+import { flags, held, type Tree, uint } from '../../base/inspect.ts';
 import { struct, u16, u32, viewOf } from '../../base/struct.ts';
-import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel } from '../device.ts';
 import type { Packet } from '../ring.ts';
 
@@ -75,9 +75,23 @@ export class Keyboard implements Device {
     Object.assign(this.state, { ready: false, keys: 0, leds: 0 });
   }
 
-  inspect(): Inspect {
-    const { ready, keys, leds } = this.state;
-    return { ready, keys, leds };
+  describe({ payload }: Packet): string {
+    const view = viewOf(payload);
+    const type = payload.length >= 4 ? view.getUint32(0, true) : 0;
+    if (type === MESSAGE.event && payload.length >= Keystroke.size) {
+      const { MakeCode, Flags } = Keystroke.get(view, 0);
+      return `key 0x${MakeCode.toString(16)}${Flags & FLAG_BREAK ? ' released' : ''}`;
+    }
+    return Object.entries(MESSAGE).find(([, n]) => n === type)?.[0] ?? `message of type ${type}`;
+  }
+
+  inspect(): Tree {
+    const { state } = this;
+    return {
+      ready: state.ready,
+      keys: held(state, 'keys', uint(32)),
+      leds: held(state, 'leds', flags(16, { scrollLock: 0, numLock: 1, capsLock: 2 })),
+    };
   }
 
   #send(payload: Uint8Array, what: string): boolean {

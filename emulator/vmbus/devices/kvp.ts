@@ -2,9 +2,9 @@
  * The data exchange IC: key-value pairs in five pools, and the IP configuration of the guest's adapters (reference
  * hyperv-arm64.md §9.5). The guest answers once its daemon runs; one request is under way at a time.
  */
+import type { Tree } from '../../base/inspect.ts';
 import { array, bytes, struct, u8, u16, u32, viewOf } from '../../base/struct.ts';
 import { ConfigError } from '../../config.ts';
-import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import { type IpSettings, KVP_POOLS, type KvpItem, type KvpPool, type KvpService, type KvpValue } from '../services.ts';
@@ -209,7 +209,17 @@ export class Kvp implements Device, IcComponent, KvpService {
     this.#next();
   }
 
-  inspect(): Inspect {
+  about(body: DataView): string {
+    if (body.byteLength < KvpHeader.size) return '';
+    const { Operation, Pool } = KvpHeader.get(body, 0);
+    const name = Object.entries(OPERATION).find(([, n]) => n === Operation)?.[0] ?? `operation ${Operation}`;
+    return name === 'getIp' || name === 'setIp' ? name : `${name} ${KVP_POOLS[Pool] ?? `pool ${Pool}`}`;
+  }
+  describe(packet: Packet): string {
+    return this.#link.describe(packet);
+  }
+
+  inspect(): Tree {
     const { requests, items, ip } = this.state;
     const pools = Object.fromEntries(
       KVP_POOLS.map(
@@ -222,10 +232,6 @@ export class Kvp implements Device, IcComponent, KvpService {
       ...(items.length > 0 ? { pools } : {}),
       ...(ip.length > 0 ? { adapters: Object.fromEntries(ip.map(({ adapter, ...rest }) => [adapter, rest])) } : {}),
     };
-  }
-
-  describe({ payload }: Packet): string {
-    return `answer of ${payload.length} bytes`;
   }
 
   // --- requests ----------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
  * The synthetic HID device, a mouse that points at places (reference hyperv-arm64.md §9.8). Behind the pipe header come a type and a
  * size; the host describes the mouse by a HID report descriptor and sends reports in that form.
  */
+import { held, register, type Tree, uint } from '../../base/inspect.ts';
 import { bytes, i16, struct, u8, u16, u32, viewOf } from '../../base/struct.ts';
-import type { Inspect, MouseInput } from '../../index.ts';
+import type { MouseInput } from '../../index.ts';
 import type { Device, DeviceChannel } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import { PipeHeader } from './ic.ts';
@@ -41,6 +42,7 @@ const BODY = PipeHeader.size + HidHeader.size;
 const BUTTONS = 5;
 /** X and Y go from 0 to here, across the whole screen. */
 export const MOUSE_RANGE = 0x7fff;
+const POSITION = { min: 0n, max: BigInt(MOUSE_RANGE) };
 
 /** HID 1.11, section 6.2.2; usages: HID Usage Tables 1.12, pages 1 (Generic Desktop) and 9 (Button). */
 const REPORT_DESCRIPTOR = Uint8Array.from(
@@ -142,15 +144,23 @@ export class Mouse implements Device {
 
   describe({ payload }: Packet): string {
     const type = payload.length >= BODY ? HidHeader.get(viewOf(payload), PipeHeader.size).Type : undefined;
-    return type === MESSAGE.protocolRequest
-      ? 'protocol request'
-      : type === MESSAGE.deviceInfoAck
-        ? 'device info ack'
-        : `message ${type}`;
+    if (type === MESSAGE.inputReport && payload.length >= BODY + Report.size) {
+      const { Buttons, X, Y } = Report.get(viewOf(payload), BODY);
+      return `report, buttons ${Buttons}, ${X}, ${Y}`;
+    }
+    const name = Object.entries(MESSAGE).find(([, n]) => n === type)?.[0];
+    return name === undefined ? `message ${type}` : name.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`);
   }
 
-  inspect(): Inspect {
-    return { ...this.state };
+  inspect(): Tree {
+    const { state } = this;
+    return {
+      phase: state.phase,
+      reports: held(state, 'reports', uint(32)),
+      buttons: held(state, 'buttons', register(BUTTONS)),
+      x: held(state, 'x', POSITION),
+      y: held(state, 'y', POSITION),
+    };
   }
 
   #negotiate(Version: number): void {

@@ -3,10 +3,10 @@
  * RNDIS inside it for the card. Frames of the guest go to a gateway of our own (network/gateway.ts), and the gateway's to the
  * guest: by the receive buffer, one section for each, on the channel that the guest's hash table names.
  */
+import { choice, field, flags, held, type Tree, uint } from '../../base/inspect.ts';
 import { freeze } from '../../base/frozen.ts';
 import { viewOf } from '../../base/struct.ts';
 import { ConfigError, type NetworkConfig } from '../../config.ts';
-import type { Inspect } from '../../index.ts';
 import { Gateway, newGateway } from '../../network/gateway.ts';
 import type { NetworkEvent } from '../../network/outside.ts';
 import {
@@ -120,6 +120,8 @@ const MAX_TRANSFER = 0xf000;
 const MDL_CHAIN = 34;
 const RECENT = 16;
 /** NDIS packet filter. */
+/** The NDIS packet filter. */
+const FILTER_BITS = { directed: 0, multicast: 1, allMulticast: 2, broadcast: 3, promiscuous: 5 } as const;
 const FILTER = { directed: 1, multicast: 2, allMulticast: 4, broadcast: 8, promiscuous: 0x20 } as const;
 const LARGEST_FRAME = 0x1_0000 + ETHERNET_HEADER;
 
@@ -292,9 +294,10 @@ export class Network implements Device {
     else this.#control(name, packet, channel);
   }
 
-  describe(packet: Packet): string {
+  describe(packet: Packet, from: 'guest' | 'host'): string {
     const { type, payload } = packet;
-    if (type === PACKET.completion) return 'transfer completed';
+    if (type === PACKET.completion && from === 'guest') return 'transfer completed';
+    if (type === PACKET.transferPages && from === 'host') return this.#describeTransfer(packet);
     const number = payload.length >= TYPE_SIZE ? viewOf(payload).getUint32(0, true) : 0;
     const name = nvspName(number) ?? `NVSP message ${number}`;
     if (name !== 'sendRndisPacket') return `${name}, ${packetName(type)}`;
@@ -305,24 +308,49 @@ export class Network implements Device {
     return messages.slice(0, RNDIS_MAX_PACKETS).map(describeMessage).join('; ') + more;
   }
 
-  inspect(): Inspect {
+  /** What the host has put into the receive buffer. */
+  #describeTransfer({ ranges }: Packet): string {
+    const { receive } = this.state;
+    const buffer = receive && this.#buffer(receive.gpadl);
+    const view = viewOf(ranges);
+    const texts: string[] = [];
+    for (let at = 8; buffer && at + 8 <= ranges.length && texts.length < MAX_BATCH; at += 8) {
+      const [length, offset] = [view.getUint32(at, true), view.getUint32(at + 4, true)];
+      if (length > MAX_REQUEST || offset + length > buffer.byteCount) continue;
+      const message = new Uint8Array(length);
+      readBuffer(this.#environment.ram, buffer, offset, length, message, 0);
+      texts.push(describeMessage(message));
+    }
+    return texts.join('; ') || 'transfer of frames';
+  }
+
+  inspect(): Tree {
     const { state } = this;
     const { gateway, receive, send } = state;
     return {
       mac: macText(state.currentMac),
-      link: state.linkUp ? 'up' : 'down',
+      link: field(
+        choice('down', 'up'),
+        () => (state.linkUp ? 'up' : 'down'),
+        (up) => (this.setLink(up === 1n) ? undefined : 'there is no card'),
+      ),
       ...(state.version
         ? { version: `NVSP ${nvspVersionText(state.version)}`, ndis: `${state.ndis.major}.${state.ndis.minor}` }
         : {}),
       mtu: state.mtu - ETHERNET_HEADER,
       rndis: state.rndis,
-      filter: state.filter,
+      filter: held(state, 'filter', flags(32, FILTER_BITS)),
       ...(receive ? { receiveBuffer: `${receive.used.length} sections of ${receive.sectionSize}, ${receive.free} free` } : {}),
       ...(send ? { sendBuffer: `${send.sections} sections of ${SEND_SECTION}` } : {}),
       subChannels: state.opened.length,
       receiveSideScaling: state.rss !== undefined,
       waiting: state.control.length + state.waiting.reduce((n, w) => n + w.length, 0),
-      statistics: { ...state.statistics },
+      statistics: Object.fromEntries(
+        (Object.keys(state.statistics) as (keyof NetworkState['statistics'])[]).map((name) => [
+          name,
+          held(state.statistics, name, uint(53)),
+        ]),
+      ),
       network: {
         mode: gateway.settings.mode,
         connections: gateway.tcp.connections.length,

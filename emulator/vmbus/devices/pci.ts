@@ -3,9 +3,9 @@
  * one function behind it, an NVMe controller. Configuration space and BAR are MMIO that the guest places; a message of the function
  * (MSI-X) is an SPI that the guest has chosen.
  */
+import { held, type Tree, uint } from '../../base/inspect.ts';
 import { array, bytes, struct, u8, u16, u32, u64, viewOf } from '../../base/struct.ts';
 import type { DiskConfig } from '../../config.ts';
-import type { Inspect } from '../../index.ts';
 import type { MmioRegion } from '../../memory/bus.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import { PACKET } from '../protocol.ts';
@@ -320,12 +320,15 @@ export class Pci implements Device {
     }
   }
 
-  describe({ payload }: Packet): string {
-    return payload.length < 4 ? 'too short' : nameOf(viewOf(payload).getUint32(0, true));
+  describe({ payload, type }: Packet): string {
+    if (payload.length < 4) return 'too short';
+    const first = viewOf(payload).getUint32(0, true);
+    // An answer begins with its status.
+    return type === PACKET.completion ? `answer, status 0x${first.toString(16)}` : nameOf(first);
   }
 
-  inspect(): Inspect {
-    const { version, window, resources, interrupts, messages, config } = this.state;
+  inspect(): Tree {
+    const { version, window, resources, interrupts, config } = this.state;
     const hex = (n: number): string => (n < 0 ? 'nowhere' : `0x${n.toString(16)}`);
     return {
       ...(version ? { version: `${version >>> 16}.${version & 0xffff}` } : {}),
@@ -333,7 +336,7 @@ export class Pci implements Device {
       configuration: hex(window),
       resources,
       interrupts: interrupts.map((i) => ({ spi: i.vector, count: i.count })),
-      messages,
+      messages: held(this.state, 'messages', uint(53)),
       command: config.command,
       bar0: hex(this.#config.bar),
       nvme: this.#nvme.inspect(),

@@ -3,9 +3,10 @@
  * units, which come and go. A request is answered a fixed virtual time after it came; what it does to disk and memory
  * happens then.
  */
+import { FLAG, held, type Tree, uint } from '../../base/inspect.ts';
 import { bytes, struct, u8, u16, u32, u64, type Value, viewOf } from '../../base/struct.ts';
 import { ConfigError, type Disk, type DiskConfig } from '../../config.ts';
-import type { DiskError, DiskErrorOptions, Inspect } from '../../index.ts';
+import type { DiskError, DiskErrorOptions } from '../../index.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import { gather, gpaDirectRanges, rangesLength, scatter } from '../gpa-direct.ts';
 import type { GpaRange } from '../gpadl.ts';
@@ -249,35 +250,56 @@ export class Scsi implements Device {
     const operation = payload.length >= 4 ? view.getUint32(0, true) : 0;
     if (operation === OPERATION.executeSrb && payload.length >= PACKET_SIZE) {
       const srb = VstorSrb.get(view, BODY);
-      return `${commandName(srb.CdbOrSense[0])} LUN ${srb.Lun}, ${srb.DataTransferLength} bytes`;
+      const blocks = blocksOf(srb.CdbOrSense);
+      return `${commandName(srb.CdbOrSense[0])} LUN ${srb.Lun}${blocks}, ${srb.DataTransferLength} bytes`;
+    }
+    if (operation === OPERATION.completeIo && payload.length >= PACKET_SIZE) {
+      const { SrbStatus, DataTransferLength, Lun, Length } = VstorSrb.get(view, BODY);
+      const { Status } = VstorHeader.get(view, 0);
+      if (Length === 0) return `answer, status 0x${Status.toString(16)}`;
+      return `completeIo LUN ${Lun}: SRB status 0x${SrbStatus.toString(16)}, ${DataTransferLength} bytes`;
     }
     return Object.entries(OPERATION).find(([, n]) => n === operation)?.[0] ?? `operation ${operation}`;
   }
 
-  inspect(): Inspect {
+  inspect(): Tree {
     const { phase, version, requests, units } = this.state;
+    const { now } = this.#environment.clock;
     return {
       phase,
       ...(version ? { version: `${version >> 8}.${version & 0xff}` } : {}),
       requests: requests.length,
-      units: Object.fromEntries(
-        units
-          .filter((u) => u.lun >= 0)
-          .map((u) => [
-            `LUN ${u.lun}`,
-            {
-              name: u.name,
-              type: u.dvd ? 'DVD' : 'disk',
-              format: this.#disks.get(u.name)?.format ?? 'not there',
-              bytes: this.#disks.get(u.name)?.size ?? 0,
-              readOnly: u.readOnly,
-              reads: u.reads,
-              writes: u.writes,
-              writtenBytes: Object.keys(u.written).length * BLOCK,
-              faults: u.faults.length,
-            },
-          ]),
-      ),
+      ...(requests.length === 0
+        ? {}
+        : {
+            underWay: requests.map(({ due, channel, transactionId, srb }) => ({
+              command: `${commandName(srb.CdbOrSense[0])} LUN ${srb.Lun}${blocksOf(srb.CdbOrSense)}`,
+              bytes: srb.DataTransferLength,
+              channel,
+              transactionId,
+              dueIn: due - now,
+            })),
+          }),
+      units: Object.fromEntries(units.filter((u) => u.lun >= 0).map((u) => [`LUN ${u.lun}`, this.#inspectUnit(u)])),
+    };
+  }
+
+  #inspectUnit(u: UnitState): Tree {
+    const disk = this.#disks.get(u.name);
+    return {
+      name: u.name,
+      type: u.dvd ? 'DVD' : 'disk',
+      format: disk?.format ?? 'not there',
+      bytes: disk?.size ?? 0,
+      readOnly: held(u, 'readOnly', FLAG),
+      latency: held(u, 'latency', uint(40)),
+      reads: held(u, 'reads', uint(53)),
+      writes: held(u, 'writes', uint(53)),
+      writtenBytes: Object.keys(u.written).length * BLOCK,
+      stopped: held(u, 'stopped', FLAG),
+      ...(u.dvd ? { ejected: held(u, 'ejected', FLAG), locked: held(u, 'locked', FLAG) } : {}),
+      attentions: u.attentions.length,
+      faults: u.faults.length,
     };
   }
 
@@ -490,4 +512,28 @@ export class Scsi implements Device {
     const disk = state && this.#disks.get(state.name);
     return state && disk ? new Unit(state, disk) : undefined;
   }
+}
+
+/** What a read or write is about (SBC-4 5.9 ff.: opcodes 08, 28, A8, 88 and their writes); empty for other commands. */
+function blocksOf(cdb: Uint8Array): string {
+  const view = viewOf(cdb);
+  const [address, count] = ((): [number | bigint, number] | [undefined, 0] => {
+    switch (cdb[0]) {
+      case 0x08:
+      case 0x0a:
+        return [view.getUint32(0) & 0x1f_ffff, cdb[4] || 256];
+      case 0x28:
+      case 0x2a:
+        return [view.getUint32(2), view.getUint16(7)];
+      case 0xa8:
+      case 0xaa:
+        return [view.getUint32(2), view.getUint32(6)];
+      case 0x88:
+      case 0x8a:
+        return [view.getBigUint64(2), view.getUint32(10)];
+      default:
+        return [undefined, 0];
+    }
+  })();
+  return address === undefined ? '' : `, block ${address}, ${count} blocks`;
 }

@@ -1,6 +1,6 @@
 /** The shutdown IC: the host asks the guest to power off, restart or hibernate in good order (reference hyperv-arm64.md §9.4). */
+import type { Tree } from '../../base/inspect.ts';
 import { bytes, struct, u32 } from '../../base/struct.ts';
-import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { ShutdownKind, ShutdownService } from '../services.ts';
@@ -81,7 +81,17 @@ export class Shutdown implements Device, IcComponent, ShutdownService {
     this.#channel.report(`${state.request}: ${status === 0 ? 'the guest agrees' : statusText(status)}`, status === 0);
   }
 
-  inspect(): Inspect {
+  about(body: DataView): string {
+    if (body.byteLength < ShutdownBody.field.Message.offset) return '';
+    const flags = ShutdownBody.field.Flags.get(body, ShutdownBody.field.Flags.offset);
+    const what = Object.entries(FLAGS).find(([, flag]) => flag === (flags & ~FLAG_FORCE))?.[0] ?? `flags ${flags}`;
+    return `${what}${flags & FLAG_FORCE ? ' by force' : ''}`;
+  }
+  describe(packet: Packet): string {
+    return this.#link.describe(packet);
+  }
+
+  inspect(): Tree {
     const { request, answered, status } = this.state;
     return { ...this.#link.inspect(), request, ...(answered ? { status: `0x${status.toString(16)}` } : {}) };
   }

@@ -3,9 +3,9 @@
  * guest and the host. Each connection is a channel of its own, offered when there is one and rescinded when both sides have ended.
  * Behind the host's ports is the outside, or, with mode `internal`, an echo.
  */
+import type { Tree } from '../../base/inspect.ts';
 import { struct, u32, viewOf } from '../../base/struct.ts';
 import type { SocketsConfig } from '../../config.ts';
-import type { Inspect } from '../../index.ts';
 import type { SocketEvent, SocketRequest } from '../../network/sockets.ts';
 import type { Device, DeviceChannel, DeviceEnvironment, Offer } from '../device.ts';
 import { NT_CONNECTION_REFUSED, NT_INSUFFICIENT_RESOURCES, NT_INVALID_PARAMETER, PACKET } from '../protocol.ts';
@@ -250,12 +250,12 @@ export class Sockets implements Device {
     return DataSize === 0 ? 'end' : `${DataSize} bytes`;
   }
 
-  inspect(): Inspect {
+  inspect(): Tree {
     const { connections, refused } = this.state;
     return { mode: this.#config?.mode ?? 'none', connections: connections.map((c) => details(c)), refused };
   }
 
-  inspectChannel(index: number): Inspect {
+  inspectChannel(index: number): Tree {
     const c = this.#at(index);
     return c ? details(c) : {};
   }
@@ -389,7 +389,7 @@ export class Sockets implements Device {
   }
 }
 
-const details = (c: Connection): Inspect => ({
+const details = (c: Connection): Tree => ({
   hostPort: c.hostPort,
   guestPort: c.guestPort,
   from: c.fromHost ? 'host' : 'guest',

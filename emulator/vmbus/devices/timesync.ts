@@ -1,6 +1,6 @@
 /** The time synchronisation IC: the host's time of day, at a moment of the reference counter (reference hyperv-arm64.md §9.4). */
+import { held, type Tree, uint } from '../../base/inspect.ts';
 import { bytes, i8, struct, u8, u64 } from '../../base/struct.ts';
-import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { TimesyncService } from '../services.ts';
@@ -74,10 +74,24 @@ export class Timesync implements Device, IcComponent, TimesyncService {
     this.state.answered++;
   }
 
-  inspect(): Inspect {
-    const { samples, answered, last } = this.state;
-    const told: Inspect = last === 0n ? {} : { hostTime: `${Number(last - UNIX_EPOCH) / 1e7} s since 1970` };
-    return { ...this.#link.inspect(), samples, answered, ...told };
+  about(body: DataView): string {
+    const { Flags } = this.#link.atLeast(4) ? BodyV4.field : BodyV1.field;
+    if (body.byteLength <= Flags.offset) return '';
+    return Flags.get(body, Flags.offset) & FLAG_SYNC ? 'set the clock' : 'sample';
+  }
+  describe(packet: Packet): string {
+    return this.#link.describe(packet);
+  }
+
+  inspect(): Tree {
+    const { last } = this.state;
+    const told: Tree = last === 0n ? {} : { hostTime: `${Number(last - UNIX_EPOCH) / 1e7} s since 1970` };
+    return {
+      ...this.#link.inspect(),
+      samples: held(this.state, 'samples', uint(32)),
+      answered: held(this.state, 'answered', uint(32)),
+      ...told,
+    };
   }
 
   #sample(flags: number): boolean {

@@ -3,9 +3,10 @@
  * picture, and draws; VRAM is plain memory behind RAM (memory/ram.ts), so drawing costs what any store does. The picture stays
  * when the channel closes: firmware, and a kernel in panic, go on drawing.
  */
+import { held, type Tree, uint } from '../../base/inspect.ts';
 import { viewOf } from '../../base/struct.ts';
 import { type DisplayConfig, displayProblem, vramMegabytes } from '../../config.ts';
-import type { Inspect, Screen } from '../../index.ts';
+import type { Screen } from '../../index.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import { PipeHeader } from './ic.ts';
@@ -177,13 +178,14 @@ export class Video implements Device {
     this.state.version = 0;
   }
 
-  describe(packet: Packet): string {
+  describe(packet: Packet, from: 'guest' | 'host'): string {
+    if (from === 'host') return hostMessage(packet);
     const message = messageOf(packet);
     return typeof message === 'string' ? message : words(message.name);
   }
 
-  inspect(): Inspect {
-    const { version, preferred, output, pointer, situations, dirts, dirt } = this.state;
+  inspect(): Tree {
+    const { version, preferred, output, pointer, dirt } = this.state;
     const { ram } = this.#environment;
     return {
       version: version === 0 ? 'none' : videoVersionText(version),
@@ -193,8 +195,8 @@ export class Video implements Device {
         ? `${output.width} x ${output.height}, ${output.depth} bits, ${output.pitch} bytes a line, at VRAM 0x${output.offset.toString(16)}`
         : 'off',
       pointer: `${pointer.visible ? 'visible' : 'hidden'} at ${pointer.x}, ${pointer.y}; ${pointer.width} x ${pointer.height}`,
-      situations,
-      dirts,
+      situations: held(this.state, 'situations', uint(53)),
+      dirts: held(this.state, 'dirts', uint(53)),
       ...(dirt.length ? { dirt: dirt.join(', ') } : {}),
     };
   }
@@ -332,4 +334,11 @@ function messageOf({ payload }: Packet): { name: MessageName; size: number } | s
   if (!message) return `message of type ${Type}`;
   if (size < message.size || BODY + size > payload.length) return `${words(message.name)} of ${size} bytes`;
   return { name: message.name, size };
+}
+
+/** A message of ours in a few words. */
+function hostMessage({ payload }: Packet): string {
+  const type = payload.length >= BODY ? VideoHeader.get(viewOf(payload), PipeHeader.size).Type : 0;
+  const name = (Object.keys(MESSAGE) as MessageName[]).find((n) => MESSAGE[n] === type);
+  return name ? words(name) : `message of type ${type}`;
 }

@@ -2,8 +2,8 @@
  * The backup IC (VSS): the host has the guest's file systems frozen while it takes a backup (reference hyperv-arm64.md §9.6).
  * The guest answers once its daemon runs; one operation is under way at a time.
  */
+import { choice, held, type Tree } from '../../base/inspect.ts';
 import { bytes, struct, u8, u32 } from '../../base/struct.ts';
-import type { Inspect } from '../../index.ts';
 import type { Device, DeviceChannel } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { VssService } from '../services.ts';
@@ -98,11 +98,19 @@ export class Vss implements Device, IcComponent, VssService {
     else this.#next();
   }
 
-  inspect(): Inspect {
-    const { operations, fileSystems, autoRecovery, last, status } = this.state;
+  about(body: DataView): string {
+    const operation = body.byteLength > 0 ? body.getUint8(0) : 0;
+    return Object.entries(OPERATION).find(([, n]) => n === operation)?.[0] ?? `operation ${operation}`;
+  }
+  describe(packet: Packet): string {
+    return this.#link.describe(packet);
+  }
+
+  inspect(): Tree {
+    const { operations, autoRecovery, last, status } = this.state;
     return {
       ...this.#link.inspect(),
-      fileSystems,
+      fileSystems: held(this.state, 'fileSystems', choice('thawed', 'frozen')),
       ...(operations.length > 0 ? { operation: operations[0] } : {}),
       ...(last === 'none' ? {} : { last, status: statusText(status), autoRecovery }),
     };

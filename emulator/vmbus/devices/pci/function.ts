@@ -1,5 +1,5 @@
 /** What a PCI function is to the bus that it sits on. Its configuration space is the bus's matter (config-space.ts). */
-import type { Inspect } from '../../../index.ts';
+import type { Tree } from '../../../base/inspect.ts';
 
 /** Names of a function, as configuration space and the guest's bus driver have them (PCI Local Bus 3.0, 6.2.1). */
 export interface FunctionIds {
@@ -27,7 +27,7 @@ export interface PciFunction {
   write(offset: number, size: number, value: bigint): void;
   /** Forgets everything but what is on its disks. */
   reset(): void;
-  inspect(): Inspect;
+  inspect(): Tree;
 }
 
 /** What a function sees of its bus. */

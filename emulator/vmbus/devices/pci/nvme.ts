@@ -6,7 +6,7 @@ import type { Clock } from '../../../base/clock.ts';
 import { idFromName } from '../../../base/guid.ts';
 import { struct, u8, u16, u32, u64, type Value, viewOf } from '../../../base/struct.ts';
 import { ConfigError, type Disk, type DiskConfig } from '../../../config.ts';
-import type { Inspect } from '../../../index.ts';
+import type { Tree } from '../../../base/inspect.ts';
 import type { Ram } from '../../../memory/ram.ts';
 import { BLOCK, Medium, type Written } from '../scsi/medium.ts';
 import type { FunctionIds, PciBus, PciFunction } from './function.ts';
@@ -665,7 +665,7 @@ export class Nvme implements PciFunction {
     return true;
   }
 
-  inspect(): Inspect {
+  inspect(): Tree {
     const { cc, csts, sqs, cqs, namespaces } = this.state;
     return {
       enabled: (cc & CC_ENABLE) !== 0,
