@@ -292,7 +292,7 @@ test('UNLOAD drops everything and answers the connect VP; what was on its way is
   d.advance(10_000_000_000);
   assert.deepEqual(
     [d.vmbus.info(), c.in.used, d.inbox.map((m) => m.type)],
-    [{ state: 'disconnected', channels: [] }, used, [17]],
+    [{ state: 'disconnected', channels: [], takenAway: [] }, used, [17]],
   );
 });
 
