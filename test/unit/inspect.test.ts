@@ -19,7 +19,8 @@ import {
   type Tree,
   uint,
 } from '../../emulator/base/inspect.ts';
-import { type ChannelAction, createMachine, DEFAULTS, type Inspect, type Machine } from '../../emulator/index.ts';
+import { type ChannelAction, DEFAULTS, type Inspect, type Machine } from '../../emulator/index.ts';
+import { createMachine } from '../../emulator/load.ts';
 import { partitionTree } from '../../emulator/hyperv/inspect.ts';
 import { DEVICES } from '../../emulator/vmbus/devices/index.ts';
 import { emptyDisk } from './vmbus/fake-disk.ts';
