@@ -54,7 +54,7 @@ async function run(row: Row, logs: string): Promise<boolean> {
     const message = error instanceof Error ? error.message : String(error);
     outcome = { instructions: 0, seconds: 0, problems: [message], console: '' };
   }
-  const { instructions, seconds, problems, console } = outcome;
+  const { instructions, seconds, problems, console, known } = outcome;
   const release = /^KERNEL: (\S+)/m.exec(console)?.[1] ?? '';
   table([
     kernel.suite,
@@ -64,7 +64,7 @@ async function run(row: Row, logs: string): Promise<boolean> {
     release,
     (instructions / 1e6).toFixed(0),
     seconds.toFixed(1),
-    problems.length === 0 ? 'ok' : problems.slice(0, 5).join('; '),
+    problems.length > 0 ? problems.slice(0, 5).join('; ') : known === undefined ? 'ok' : `ok; the kernel's own bug: ${known}`,
   ]);
   if (problems.length > 0) {
     fs.mkdirSync(logs, { recursive: true });
