@@ -3,8 +3,6 @@
  * does) or sit in an EFI zboot image (CONFIG_EFI_ZBOOT). The emulator takes plain files only; decompressors live here.
  */
 import { gunzipSync } from 'node:zlib';
-import { decompress as unzstd } from 'fzstd';
-import xz from 'xz-decompress';
 import { ascii, bytes, struct, u16, u32, viewOf } from '../emulator/base/struct.ts';
 import { ConfigError } from '../emulator/index.ts';
 
@@ -35,7 +33,14 @@ interface Compression {
   unpack(data: Uint8Array): Uint8Array | Promise<Uint8Array>;
 }
 
+// Loaded when they are needed: few kernels are compressed so.
+async function unzstd(data: Uint8Array): Promise<Uint8Array> {
+  const { decompress } = await import('fzstd');
+  return decompress(data);
+}
+
 async function unxz(data: Uint8Array): Promise<Uint8Array> {
+  const { default: xz } = await import('xz-decompress');
   const stream = new xz.XzReadableStream(new Blob([data]).stream() as ReadableStream<Uint8Array>);
   const parts: Uint8Array[] = [];
   let size = 0;
@@ -56,7 +61,7 @@ async function unxz(data: Uint8Array): Promise<Uint8Array> {
 
 const COMPRESSIONS: Compression[] = [
   { name: 'gzip', magic: [0x1f, 0x8b], unpack: (data) => gunzipSync(data, { maxOutputLength: MAX_KERNEL }) },
-  { name: 'zstd', magic: [0x28, 0xb5, 0x2f, 0xfd], unpack: (data) => unzstd(data) },
+  { name: 'zstd', magic: [0x28, 0xb5, 0x2f, 0xfd], unpack: unzstd },
   { name: 'xzkern', magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], unpack: unxz },
 ];
 

@@ -21,7 +21,7 @@ import type { GuestSockets } from './sockets.ts';
 import { evaluate } from './expression/evaluate.ts';
 import { ExpressionError } from './expression/parse.ts';
 import { stackOf } from './linux/callers.ts';
-import { GuestKernel, kernelFacts } from './linux/kernel.ts';
+import { GuestKernel, KernelFacts } from './linux/kernel.ts';
 import type { SymbolFiles } from './linux/symbol-files.ts';
 import type { Symbolizer } from './symbols/symbolizer.ts';
 import { useSymbolFiles } from './linux/types.ts';
@@ -460,7 +460,7 @@ export class Session extends DebugSession {
     this.stopAt = undefined;
     this.codeBreakpoints.internal.clear();
     if (plan.kind === 'to') this.codeBreakpoints.internal.add(plan.pc);
-    this.#placeBreakpoints();
+    this.placeBreakpoints();
     this.after(() => {
       this.#sendState(true);
       runner.start(plan, stoppedVp);
@@ -543,8 +543,7 @@ export class Session extends DebugSession {
     this.endProgress();
     const exit = reason.kind === 'exit' ? reason.exit : undefined;
     const vp = exit && 'vp' in exit ? exit.vp : 0;
-    this.refreshModules(vp);
-    this.resolveBreakpoints();
+    if (this.refreshModules(vp)) this.resolveBreakpoints();
     if (!this.#stoppedBefore && exit) this.#reportFirstStop();
     const title = exit ? exitTitle(exit, kernel) : reason.kind === 'pause' ? 'paused' : 'stopped at the first instruction';
     this.stopAt = { reason, vp, title, ...(exit ? { exit } : {}) };
@@ -613,7 +612,7 @@ export class Session extends DebugSession {
     config.disks = disks.carry(old);
     const { createMachine } = await import('../emulator/load.ts');
     const machine = createMachine(config);
-    const facts = kernelFacts(config.kernel, config.kernelName);
+    const facts = new KernelFacts(config.kernel, config.kernelName);
     this.forget();
     this.codeBreakpoints.leave();
     this.adopt({ ...program, symbols: facts.symbols, machine, kernel: new GuestKernel(machine, facts) });
@@ -652,7 +651,7 @@ export class Session extends DebugSession {
   resolveBreakpoints(): void {
     for (const b of this.codeBreakpoints.resolve(this.places))
       this.sendEvent(new Event('breakpoint', { reason: 'changed', breakpoint: this.breakpointBody(b) }));
-    this.#placeBreakpoints();
+    this.placeBreakpoints();
   }
 
   /** A breakpoint as DAP shows it. */
@@ -668,7 +667,8 @@ export class Session extends DebugSession {
     return { id: b.id, verified: true, instructionReference: `0x${b.addresses[0].toString(16)}`, ...line };
   }
 
-  #placeBreakpoints(): void {
+  /** Puts the machine's breakpoints where those of the user are now. */
+  placeBreakpoints(): void {
     if (!this.#debuggee) return;
     const { kernel, machine, args } = this.#debuggee;
     if (args.noDebug) return;

@@ -23,6 +23,9 @@ export const isRelease = (release: string): boolean => /^\d[\w.+~-]*$/.test(rele
 export const debianFolder = (release: string): string => path.join(userCache(), 'debian', release);
 export const SOURCE = 'source';
 
+/** Was any kernel's debug information fetched? */
+export const isAnythingFetched = (): boolean => fs.existsSync(path.join(userCache(), 'debian'));
+
 /** What was fetched for a release; undefined: nothing. `source` is the folder of the source tree, if that was fetched too. */
 export function fetchedFor(release: string): { readonly folder: string; readonly source: string | undefined } | undefined {
   const folder = debianFolder(release);

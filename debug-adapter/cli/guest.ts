@@ -20,7 +20,7 @@ import { unwrapKernel } from '../kernel-file.ts';
 import { DiskFiles } from '../disks.ts';
 import { GuestNetwork } from '../network.ts';
 import { GuestSockets } from '../sockets.ts';
-import { GuestKernel, kernelFacts } from '../linux/kernel.ts';
+import { GuestKernel, KernelFacts } from '../linux/kernel.ts';
 import type { DiskSetting, NetworkSetting, SocketsSetting } from '../protocol.ts';
 import { displayOf } from '../screen.ts';
 import { copyRequest } from '../services.ts';
@@ -300,7 +300,7 @@ export class Guest {
     network.connect(machine, config.startTime, note);
     sockets.connect(machine, note, () => network.stir());
     machine.engineClock = () => performance.now() / 1000;
-    this.kernel = new GuestKernel(machine, kernelFacts(config.kernel, config.kernelName ?? 'kernel'));
+    this.kernel = new GuestKernel(machine, new KernelFacts(config.kernel, config.kernelName));
     machine.subscribe((event) => {
       if (event.kind === 'hypercall') this.hypercalls.set(event.name, (this.hypercalls.get(event.name) ?? 0) + 1);
     });

@@ -12,6 +12,7 @@ import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
 import { readElf } from '../symbols/elf.ts';
 import { findKallsyms } from '../symbols/kallsyms.ts';
 import {
+  containsBuildId,
   findBuildIds,
   findRelease,
   IMAGE_ALIGN,
@@ -44,33 +45,46 @@ export interface KernelFound {
   milliseconds: number;
 }
 
-/** What a kernel's file tells, before there is a machine that it runs in. */
-export interface KernelFacts {
+/** What a kernel's file tells, before there is a machine that it runs in. A file of 30 MB is only searched for what is asked. */
+export class KernelFacts {
   /** An ELF kernel's own symbols; of others there are none until they run. */
-  readonly symbols: Symbolizer;
+  readonly symbols = new Symbolizer();
+  readonly #file: Uint8Array;
+  #buildIds: ReadonlySet<string> | undefined;
+  #release: { text: string | undefined } | undefined;
+
+  /** `file` is the kernel's, unpacked; `name` what messages call it. */
+  constructor(file: Uint8Array, name: string) {
+    this.#file = file;
+    // Whether it can run is for the machine to judge.
+    if (isElf(file)) this.symbols.setKernel(withoutDamage(() => readElf(file, name).symbols, []));
+  }
+
   /** Build-ids in the file, hexadecimal: its own, and those of images inside it (the vDSO). */
-  readonly buildIds: ReadonlySet<string>;
+  get buildIds(): ReadonlySet<string> {
+    this.#buildIds ??= findBuildIds(this.#file);
+    return this.#buildIds;
+  }
+
+  /** The same question as `buildIds.has`, in a fraction of the time. */
+  hasBuildId(id: string): boolean {
+    return this.#buildIds?.has(id) ?? containsBuildId(this.#file, id);
+  }
+
   /** `6.1.0-50-cloud-arm64` */
-  readonly release: string | undefined;
+  get release(): string | undefined {
+    this.#release ??= { text: findRelease(this.#file) };
+    return this.#release.text;
+  }
 }
 
-/** Looks into a kernel's file (unpacked; undefined: there is none), which messages call `name`. */
-export function kernelFacts(file: Uint8Array | undefined, name: string): KernelFacts {
-  const symbols = new Symbolizer();
-  if (!file) return { symbols, buildIds: new Set(), release: undefined };
-  // Whether it can run is for the machine to judge.
-  if (isElf(file)) symbols.setKernel(withoutDamage(() => readElf(file, name).symbols, []));
-  return { symbols, buildIds: findBuildIds(file), release: findRelease(file) };
-}
-
-export class GuestKernel implements KernelFacts {
+export class GuestKernel {
   readonly machine: Machine;
   readonly symbols: Symbolizer;
+  readonly #facts: KernelFacts;
   image: KernelImage | undefined;
   /** Where an Image lies in RAM; undefined: the kernel is another kind of file. */
   physicalBase: number | undefined;
-  readonly buildIds: ReadonlySet<string>;
-  readonly release: string | undefined;
   btf: Btf | undefined;
   modules: KernelModule[] = [];
   /** Call frame information of the instruction at an address, from symbol files. */
@@ -87,12 +101,16 @@ export class GuestKernel implements KernelFacts {
   #searchAgain = 0;
 
   /** `facts`: of the kernel's file. */
-  constructor(machine: Machine, { symbols, buildIds, release }: KernelFacts) {
+  constructor(machine: Machine, facts: KernelFacts) {
     this.machine = machine;
-    this.symbols = symbols;
-    this.buildIds = buildIds;
-    this.release = release;
+    this.#facts = facts;
+    this.symbols = facts.symbols;
     this.#findGate();
+  }
+
+  /** `6.1.0-50-cloud-arm64` */
+  get release(): string | undefined {
+    return this.#facts.release;
   }
 
   /** Reads virtual memory as `vp` sees it. */

@@ -67,10 +67,12 @@ export class SymbolFiles {
   }
 
   /** Where files are looked for: what the user named, what was fetched for this kernel, what the system has. */
-  get #places(): readonly string[] {
+  *#places(): Generator<string> {
+    yield* this.#named;
     const { release } = this.#facts;
     const fetched = release === undefined ? undefined : fetchedFor(release);
-    return [...this.#named, ...(fetched ? [fetched.folder] : []), ...SYSTEM_FOLDERS];
+    if (fetched) yield fetched.folder;
+    yield* SYSTEM_FOLDERS;
   }
 
   /** Looks again for what was not found: files may have come. `own` as for the constructor. */
@@ -120,9 +122,9 @@ export class SymbolFiles {
   // --- finding ------------------------------------------------------------------------------------------------------------
 
   async #openKernel(own: string | undefined): Promise<void> {
-    const ids = this.#facts.buildIds;
+    const facts = this.#facts;
     const reasons: string[] = [];
-    for (const file of own ? [own] : this.#kernelCandidates(ids)) {
+    for (const file of own ? [own] : this.#kernelCandidates()) {
       try {
         const info = await openDebugInfo(file);
         if (this.#closed) {
@@ -130,12 +132,12 @@ export class SymbolFiles {
           return;
         }
         const id = info.elf.buildId;
-        const fits = own !== undefined || (id !== undefined && ids.has(id));
+        const fits = own !== undefined || (id !== undefined && facts.hasBuildId(id));
         if (!fits || !info.hasDebugInfo) {
           info.close();
           reasons.push(
             !fits
-              ? `${file}: its build-id is ${id ?? 'missing'}, the guest's kernel has ${[...ids].join(' or ') || 'none'}`
+              ? `${file}: its build-id is ${id ?? 'missing'}, the guest's kernel has ${[...facts.buildIds].join(' or ') || 'none'}`
               : `${file}: it has no debug information`,
           );
           continue;
@@ -153,10 +155,11 @@ export class SymbolFiles {
     this.problems.set('', reasons.join('; ') || 'no file with debug information was found for this kernel');
   }
 
-  *#kernelCandidates(ids: ReadonlySet<string>): Generator<string> {
-    const { release } = this.#facts;
+  *#kernelCandidates(): Generator<string> {
     const seen = new Set<string>();
-    for (const named of this.#places) {
+    for (const named of this.#places()) {
+      // Files that were named are tried before anything is searched for.
+      const { buildIds: ids, release } = isFolder(named) ? this.#facts : { buildIds: [], release: undefined };
       const files = isFolder(named)
         ? [
             ...[...ids].map((id) => path.join(named, '.build-id', id.slice(0, 2), `${id.slice(2)}.debug`)),
@@ -249,7 +252,7 @@ export class SymbolFiles {
   }
 
   *#moduleCandidates(name: string): Generator<string> {
-    for (const named of this.#places)
+    for (const named of this.#places())
       if (!isFolder(named)) {
         if (moduleName(named) === name && /\.ko(\.debug)?$/.test(named)) yield named;
       } else yield* this.#modulesUnder(named).get(name) ?? [];

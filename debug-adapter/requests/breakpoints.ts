@@ -76,7 +76,7 @@ async function sourceBreakpoints(
     logMessage: b.logMessage,
   }));
   const made = session.codeBreakpoints.set(`source ${file}`, items, session.places);
-  session.resolveBreakpoints();
+  session.placeBreakpoints();
   return { breakpoints: made.map((b, i) => ({ line: wanted[i].line, ...session.breakpointBody(b), source: args.source })) };
 }
 
@@ -102,7 +102,7 @@ export const breakpoints = {
     });
     const made = session.codeBreakpoints.set(`listing ${sourceReference} ${path}`, items, session.places);
     for (const b of made) if (b.text === '' && !b.problem) b.problem = 'No instruction is on this line';
-    session.resolveBreakpoints();
+    session.placeBreakpoints();
     return { breakpoints: made.map((b, i) => ({ ...session.breakpointBody(b), line: wanted[i].line, source: args.source })) };
   },
 
@@ -130,7 +130,7 @@ export const breakpoints = {
   ): DebugProtocol.SetFunctionBreakpointsResponse['body'] {
     const items = args.breakpoints.map((b) => ({ text: b.name, condition: b.condition, hitCondition: b.hitCondition }));
     const made = session.codeBreakpoints.set('function', items, session.places);
-    session.resolveBreakpoints();
+    session.placeBreakpoints();
     return { breakpoints: made.map((b) => session.breakpointBody(b)) };
   },
 
@@ -151,7 +151,7 @@ export const breakpoints = {
         b.problem = `${b.text} is not a multiple of 4: no instruction starts there`;
       }
     }
-    session.resolveBreakpoints();
+    session.placeBreakpoints();
     return { breakpoints: made.map((b) => session.breakpointBody(b)) };
   },
 

@@ -19,7 +19,7 @@ import { GuestSockets } from '../sockets.ts';
 import { unwrapKernel } from '../kernel-file.ts';
 import { isElf } from '../../emulator/base/elf.ts';
 import { Later } from '../later.ts';
-import { GuestKernel, type KernelFacts, kernelFacts } from '../linux/kernel.ts';
+import { GuestKernel, KernelFacts } from '../linux/kernel.ts';
 import { SymbolFiles } from '../linux/symbol-files.ts';
 import type { CopySetting, DiskSetting, LaunchArguments, NetworkSetting, SocketsSetting } from '../protocol.ts';
 import { copyRequest } from '../services.ts';
@@ -27,7 +27,7 @@ import { displayOf } from '../screen.ts';
 import type { Program, Session } from '../session.ts';
 import { SourcePaths } from '../sources.ts';
 import { callCode, hypercallStop } from '../stops.ts';
-import { fetchedFor } from '../user-cache.ts';
+import { fetchedFor, isAnythingFetched } from '../user-cache.ts';
 import { UserError } from '../user-error.ts';
 import { FILTERS } from './breakpoints.ts';
 
@@ -320,10 +320,11 @@ async function launch(session: Session, args: LaunchArguments): Promise<Later> {
     session.say(
       `${kernelName} (${mib(kernel.length)})${initrd ? ` and ${path.basename(args.initrd as string)} (${mib(initrd.length)})` : ''} read in ${took(started, read)}`,
     );
-    const facts = kernelFacts(kernel, kernelName);
+    const facts = new KernelFacts(kernel, kernelName);
     if (facts.symbols.size) session.say(`${facts.symbols.size} symbols from ${kernelName}`);
     const sources = new SourcePaths(args.sourceMap);
-    useFetchedSources(sources, facts.release);
+    // To find out the release takes a search through the kernel.
+    if (isAnythingFetched()) useFetchedSources(sources, facts.release);
     for (const folder of sources.missing) session.say(`launch.json: "sourceMap": there is no folder ${folder}`, 'stderr');
     const files = new SymbolFiles(facts, isElf(kernel) ? args.kernel : undefined, args.symbols);
     void files.opened.then(() => {
@@ -331,7 +332,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<Later> {
         session.say(`Debug information of ${info.elf.name}, ready in ${took(read, performance.now())}`);
       const problem = files.problems.get('');
       if (args.symbols?.length && problem) session.say(`No debug information for the kernel: ${problem}`);
-      if (facts.release && DEBIAN_RELEASE.test(facts.release) && !files.all.length)
+      if (!files.all.length && facts.release && DEBIAN_RELEASE.test(facts.release))
         session.say(
           `Debug information and sources of Debian's ${facts.release} can be fetched: "Hyperstep: Fetch Debian's Symbols and Sources"`,
         );
@@ -366,6 +367,8 @@ async function makeMachine(session: Session, program: Program, facts: KernelFact
       `Hyper-V guest with ${config.memory} MiB, ${config.cpus} VP${config.cpus > 1 ? 's' : ''}, CPU ${config.cpu}: built in ${took(started, performance.now())}`,
     );
     session.adopt({ ...program, machine, kernel: new GuestKernel(machine, facts) });
+    // Rather now than at a stop.
+    for (const { info } of program.files.all) info.prepareNames();
     session.resolveBreakpoints();
   } catch (e) {
     session.endProgress();

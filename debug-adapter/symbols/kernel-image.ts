@@ -79,6 +79,17 @@ export function findBuildIds(bytes: Uint8Array): Set<string> {
   return out;
 }
 
+/** Is there a note with this build-id? A search for bytes that are random leaps through the image, one for a note's first bytes creeps. */
+export function containsBuildId(bytes: Uint8Array, id: string): boolean {
+  const wanted = Buffer.from(id, 'hex');
+  if (wanted.length !== BUILD_ID_SIZE) return false;
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const note = BUILD_ID_NOTE.length;
+  for (let at = buffer.indexOf(wanted); at >= 0; at = buffer.indexOf(wanted, at + 1))
+    if (at >= note && buffer.subarray(at - note, at).equals(BUILD_ID_NOTE)) return true;
+  return false;
+}
+
 /** R_AARCH64_RELATIVE (AAELF64 5.7.15). */
 const R_AARCH64_RELATIVE = 0x403;
 

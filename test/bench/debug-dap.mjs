@@ -38,9 +38,9 @@ export class DapClient {
   /** performance.now() of the start. */
   started = performance.now();
 
-  /** `environment`: on top of this process's. `program`: the adapter's bundle. */
-  constructor(environment = {}, program = path.join(ROOT, 'dist/debug-adapter.mjs')) {
-    this.#process = spawn(process.execPath, [program], {
+  /** `environment`: on top of this process's. `flags`: of Node. */
+  constructor(environment = {}, flags = []) {
+    this.#process = spawn(process.execPath, [...flags, path.join(ROOT, 'dist/debug-adapter.mjs')], {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { ...process.env, ...environment },
     });

@@ -9,7 +9,7 @@ import path from 'node:path';
 import { userCache } from '../../user-cache.ts';
 import { FileSource } from '../byte-source.ts';
 import type { ElfFile } from '../elf-file.ts';
-import { decode, type StoredIndex } from './index-data.ts';
+import { decodeFirst, decodeNames, type FirstHalf, firstHalf, HEADER, type NameIndex } from './index-data.ts';
 
 /** All files together; the ones used longest ago go first. */
 const MAX_BYTES = 512 << 20;
@@ -38,32 +38,56 @@ export function identity(elf: ElfFile): string {
 const fileOf = (folder: string, what: string): string =>
   path.join(folder, crypto.createHash('sha256').update(what).digest('hex').slice(0, 40) + SUFFIX);
 
+export interface CachedIndex extends FirstHalf {
+  /** Reads the names; undefined: the file is damaged, or another by now. */
+  names(): NameIndex | undefined;
+}
+
+/** Bytes [from, to) of a file, undefined when it ends before. In memory that nobody has to clear. */
+function readRange(fd: number, from: number, to: number): Uint8Array | undefined {
+  const bytes = Buffer.allocUnsafeSlow(to - from);
+  for (let done = 0; done < bytes.length; ) {
+    const n = fs.readSync(fd, bytes, done, bytes.length - done, from + done);
+    if (n === 0) return undefined;
+    done += n;
+  }
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
 /** The index of `what`, undefined when there is none that can be used. */
-export function loadIndex(folder: string | undefined, what: string): StoredIndex | undefined {
+export function loadIndex(folder: string | undefined, what: string): CachedIndex | undefined {
   if (!folder) return undefined;
   const file = fileOf(folder, what);
+  let fd: number | undefined;
   try {
-    const { size } = fs.statSync(file);
-    if (size > MAX_INDEX) return undefined;
-    const bytes = new Uint8Array(size);
-    const fd = fs.openSync(file, 'r');
-    try {
-      for (let done = 0; done < size; ) {
-        const n = fs.readSync(fd, bytes, done, size - done, done);
-        if (n === 0) return undefined;
-        done += n;
-      }
-    } finally {
-      fs.closeSync(fd);
-    }
-    const index = decode(bytes);
-    if (index?.identity !== what) return undefined;
+    fd = fs.openSync(file, 'r');
+    const { size } = fs.fstatSync(fd);
+    const head = size <= MAX_INDEX ? readRange(fd, 0, Math.min(size, HEADER)) : undefined;
+    const half = head && firstHalf(head, size);
+    const first = half === undefined ? undefined : readRange(fd, 0, half);
+    const index = first && decodeFirst(first);
+    if (!first || index?.identity !== what) return undefined;
     const now = new Date();
-    fs.utimesSync(file, now, now);
-    return index;
+    fs.futimesSync(fd, now, now);
+    return { ...index, names: () => loadNames(file, first, size) };
   } catch {
     // Not there, or not ours to read: it is made again.
     return undefined;
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd);
+  }
+}
+
+function loadNames(file: string, first: Uint8Array, size: number): NameIndex | undefined {
+  let fd: number | undefined;
+  try {
+    fd = fs.openSync(file, 'r');
+    const rest = readRange(fd, first.length, size);
+    return rest && decodeNames(first, rest);
+  } catch {
+    return undefined;
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd);
   }
 }
 

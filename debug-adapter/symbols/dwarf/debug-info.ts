@@ -14,16 +14,25 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { ByteSource } from '../byte-source.ts';
-import { SymbolFileError } from '../byte-source.ts';
+import { SymbolFileError, withoutDamage } from '../byte-source.ts';
 import { SHT } from '../elf.ts';
 import { ElfFile } from '../elf-file.ts';
 import { buildLines } from './build-lines.ts';
 import { buildNames } from './build-names.ts';
-import { cacheFolder, identity, loadIndex, storeIndex } from './cache.ts';
+import { type CachedIndex, cacheFolder, identity, loadIndex, storeIndex } from './cache.ts';
 import { DW_AT, DW_LANG, DW_TAG, DW_UT } from './constants.ts';
 import type { Die } from './die.ts';
 import { DwarfFile, type UnitList } from './file.ts';
-import { encode, findName, KIND, type LineIndex, type NameIndex, problemTexts, textAt } from './index-data.ts';
+import {
+  encode,
+  findName,
+  type FunctionIndex,
+  KIND,
+  type LineIndex,
+  type NameIndex,
+  problemTexts,
+  textAt,
+} from './index-data.ts';
 import { inlinedCopies } from './inlined.ts';
 import { type LineRow, type LineTable, ROW } from './line-table.ts';
 import type { Unit } from './unit.ts';
@@ -100,7 +109,7 @@ export async function openDebugInfo(path: string, options: OpenOptions = {}): Pr
   const cache = 'cache' in options ? options.cache : cacheFolder();
   const elf = ElfFile.open(path);
   const stored = loadIndex(cache, identity(elf));
-  if (stored) return new DebugInfo(elf, stored.lines, stored.names);
+  if (stored) return fromCache(elf, stored, cache);
   // Threads of Node 20 do not load TypeScript: what runs from source does without.
   const here = import.meta.url;
   if (here.endsWith('.ts')) {
@@ -143,18 +152,30 @@ export function openDebugInfoHere(path: string, options: OpenOptions = {}): Debu
   const elf = ElfFile.open(path);
   const what = identity(elf);
   const stored = loadIndex(cache, what);
-  if (stored) return new DebugInfo(elf, stored.lines, stored.names);
+  if (stored) return fromCache(elf, stored, cache);
   const file = new DwarfFile(elf);
   const lines = buildLines(file);
   const names = buildNames(file);
   if (cache) storeIndex(cache, what, encode({ identity: what, lines, names }));
-  return new DebugInfo(elf, lines, names, file);
+  return new DebugInfo(elf, lines, { functions: names, load: () => names }, file);
+}
+
+/** A file whose index was kept. Names that are damaged there are made again when they are asked for. */
+function fromCache(elf: ElfFile, { identity: what, lines, functions, names }: CachedIndex, cache: string | undefined): DebugInfo {
+  const again = (): NameIndex => {
+    const made = buildNames(new DwarfFile(elf));
+    storeIndex(cache, what, encode({ identity: what, lines, names: made }));
+    return made;
+  };
+  return new DebugInfo(elf, lines, { functions, load: () => names() ?? withoutDamage(again, undefined) });
 }
 
 /** The same for an open file, without a cache. Throws SymbolFileError. */
 export function debugInfoOf(elf: ElfFile): DebugInfo {
   const file = new DwarfFile(elf);
-  return new DebugInfo(elf, buildLines(file), buildNames(file), file);
+  const lines = buildLines(file);
+  const names = buildNames(file);
+  return new DebugInfo(elf, lines, { functions: names, load: () => names }, file);
 }
 
 function unitList(lines: LineIndex): UnitList {
@@ -179,11 +200,19 @@ function unitList(lines: LineIndex): UnitList {
   return { headers, info: lines.unitCount[0], roots };
 }
 
+/** The part of the index that has names. */
+interface Names {
+  readonly functions: FunctionIndex;
+  /** Names themselves, which may have to be read first; undefined: they are damaged. */
+  load(): NameIndex | undefined;
+}
+
 export class DebugInfo {
   readonly elf: ElfFile;
   readonly file: DwarfFile;
   readonly #lines: LineIndex;
-  #names: NameIndex | undefined;
+  #names: Names | undefined;
+  #loaded: NameIndex | undefined;
   #why: string[] = [];
   #finish: () => void = () => {};
   /** Resolves when names can be asked for (functions, variables and types by name). Never rejects: see `problems`. */
@@ -192,7 +221,7 @@ export class DebugInfo {
   #byBase: Map<string, number[]> | undefined;
 
   /** Made by `openDebugInfo`. */
-  constructor(elf: ElfFile, lines: LineIndex, names?: NameIndex, file = new DwarfFile(elf, { list: unitList(lines) })) {
+  constructor(elf: ElfFile, lines: LineIndex, names?: Names, file = new DwarfFile(elf, { list: unitList(lines) })) {
     this.elf = elf;
     this.file = file;
     this.#lines = lines;
@@ -206,13 +235,27 @@ export class DebugInfo {
 
   /** The second part of the index is there, or why it will never be. */
   setNames(names: NameIndex | undefined, why?: string): void {
-    this.#names = names;
+    this.#names = names && { functions: names, load: () => names };
     if (why) this.#why.push(why);
     this.#finish();
   }
 
   close(): void {
     this.file.close();
+  }
+
+  /** Names by text, read when they are first asked for. */
+  get #byName(): NameIndex | undefined {
+    if (!this.#loaded && this.#names) {
+      this.#loaded = this.#names.load();
+      if (!this.#loaded) this.setNames(undefined, `${this.elf.name}: the names in its index are damaged`);
+    }
+    return this.#loaded;
+  }
+
+  /** Reads now what would be read when a name is first asked for. */
+  prepareNames(): void {
+    void this.#byName;
   }
 
   /** Can names be asked for yet? */
@@ -222,7 +265,7 @@ export class DebugInfo {
 
   /** What of the debug information could not be used: one line each, naming the file. */
   get problems(): string[] {
-    const names = this.#names ? problemTexts(this.#names.nameProblems) : [];
+    const names = this.#names ? problemTexts(this.#names.functions.nameProblems) : [];
     return [...new Set([...problemTexts(this.#lines.lineProblems), ...names, ...this.#why, ...this.file.problems])];
   }
 
@@ -251,7 +294,7 @@ export class DebugInfo {
   }
 
   #functionAt(place: number): Die | undefined {
-    const names = this.#names;
+    const names = this.#names?.functions;
     if (names) {
       const { functionFrom, functionTo, functionUnits, functionDies } = names;
       for (let i = after(functionFrom, place) - 1, n = 0; i >= 0 && n < NEAR; i--, n++)
@@ -517,7 +560,7 @@ export class DebugInfo {
 
   /** DIEs that have `name` and one of the kinds (all kinds if none is given), in the order of the file. Needs `complete`. */
   lookup(name: string, kinds: readonly number[] = []): Die[] {
-    const names = this.#names;
+    const names = this.#byName;
     const id = names ? findName(names, name) : -1;
     if (!names || id < 0) return [];
     const out: Die[] = [];
@@ -528,7 +571,7 @@ export class DebugInfo {
 
   /** Up to `limit` names that start with `prefix` and stand for one of the kinds, for completion. Needs `complete`. */
   namesWith(prefix: string, kinds: readonly number[] = [], limit = 1000): string[] {
-    const index = this.#names;
+    const index = this.#byName;
     if (!index) return [];
     const { names, nameStarts, entryStarts, entryKinds } = index;
     const bytes = Buffer.from(prefix, 'utf8');

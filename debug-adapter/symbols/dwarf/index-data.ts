@@ -1,21 +1,23 @@
 /**
  * The index of a file: what cannot be asked of DWARF without reading all of it. Tables are typed arrays in one buffer, which is
- * the file in the cache too: loading is one read, and looking something up touches a few pages.
+ * the file in the cache too: loading is a read of its first half, and of the second when a name is asked for.
  *
- *   header   magic, format version, size, SHA-256 of the rest; a directory of the tables
+ *   header   magic, format version, sizes, SHA-256 of each half; a directory of the tables
  *   lines    units, the places they cover, the files of their line tables      made first, enough for file:line and line of
- *   names    functions by place; functions, variables, types and enumerators by name
+ *   names    functions by place                                                ends the first half
+ *            functions, variables, types and enumerators by name
  *
  * A table that a part lacks is empty. Numbers of units are those of DwarfFile.list; units of a common file (dwz) come after them.
  */
 import crypto from 'node:crypto';
 
 /** Changes with every change of what the tables hold or mean. */
-const FORMAT = 3;
+const FORMAT = 4;
 const MAGIC = 'HYPERSTEP-DWARF\n';
 const DIGEST = 32;
-/** Magic, format, number of tables, size, digest. */
-const HEAD = 16 + 4 + 4 + 8 + DIGEST;
+/** Magic, format, number of tables, size of all, size of the first half, the digests. */
+const HEAD = 16 + 4 + 4 + 8 + 8 + 2 * DIGEST;
+const DIGESTS = HEAD - 2 * DIGEST;
 /** Name (up to 15 bytes and NULs), element type, reserved, offset, bytes. */
 const ENTRY = 16 + 4 + 4 + 8 + 8;
 
@@ -73,7 +75,17 @@ export interface LineIndex {
   readonly lineProblems: Uint8Array;
 }
 
-export interface NameIndex {
+/** What of a NameIndex is in the first half of the file. */
+export interface FunctionIndex {
+  /** Code of functions, ascending by `from`: the unit and the offset of the DIE. */
+  readonly functionFrom: Float64Array;
+  readonly functionTo: Float64Array;
+  readonly functionUnits: Uint32Array;
+  readonly functionDies: Uint32Array;
+  readonly nameProblems: Uint8Array;
+}
+
+export interface NameIndex extends FunctionIndex {
   /** Names, each ended by NUL, and where each starts. */
   readonly names: Uint8Array;
   readonly nameStarts: Uint32Array;
@@ -85,19 +97,21 @@ export interface NameIndex {
   readonly entryUnits: Uint32Array;
   /** Offset of the DIE in its section. */
   readonly entryDies: Uint32Array;
-  /** Code of functions, ascending by `from`: the unit and the offset of the DIE. */
-  readonly functionFrom: Float64Array;
-  readonly functionTo: Float64Array;
-  readonly functionUnits: Uint32Array;
-  readonly functionDies: Uint32Array;
-  readonly nameProblems: Uint8Array;
 }
 
-/** What identifies the file an index is of: see `identity` in cache.ts. */
+/** What is kept of a file. */
 export interface StoredIndex {
+  /** See `identity` in cache.ts. */
   readonly identity: string;
   readonly lines: LineIndex;
   readonly names: NameIndex;
+}
+
+/** What the first half tells. */
+export interface FirstHalf {
+  readonly identity: string;
+  readonly lines: LineIndex;
+  readonly functions: FunctionIndex;
 }
 
 /** FNV-1a of bytes [from, to), as an unsigned 32-bit number. */
@@ -139,25 +153,30 @@ export const problemTexts = (bytes: Uint8Array): string[] =>
         .split('\0')
     : [];
 
-/** The index as bytes: what `decode` takes. */
+/** The index as bytes: what `decodeFirst` and `decodeNames` take. */
 export function encode(index: StoredIndex): Uint8Array {
-  const tables: [string, Table][] = [
+  const pick = (keys: readonly string[], from: object): [string, Table][] =>
+    keys.map((key) => [key, (from as Record<string, Table>)[key]]);
+  const first: [string, Table][] = [
     ['identity', new Uint8Array(Buffer.from(index.identity, 'utf8'))],
-    ...(Object.entries(index.lines) as [string, Table][]),
-    ...(Object.entries(index.names) as [string, Table][]),
+    ...pick(LINE_TABLES, index.lines),
+    ...pick(FUNCTION_TABLES, index.names),
   ];
+  const tables = [...first, ...pick(NAME_TABLES, index.names)];
   let size = HEAD + tables.length * ENTRY;
   const offsets = tables.map(([, table]) => {
     const at = Math.ceil(size / 8) * 8;
     size = at + table.byteLength;
     return at;
   });
+  const half = offsets[first.length];
   const out = new Uint8Array(size);
   const view = new DataView(out.buffer);
   out.set(Buffer.from(MAGIC, 'latin1'));
   view.setUint32(16, FORMAT, true);
   view.setUint32(20, tables.length, true);
   view.setFloat64(24, size, true);
+  view.setFloat64(32, half, true);
   tables.forEach(([name, table], i) => {
     const at = HEAD + i * ENTRY;
     out.set(Buffer.from(name, 'latin1'), at);
@@ -170,37 +189,67 @@ export function encode(index: StoredIndex): Uint8Array {
     view.setFloat64(at + 32, table.byteLength, true);
     out.set(new Uint8Array(table.buffer, table.byteOffset, table.byteLength), offsets[i]);
   });
-  out.set(digest(out), 32);
+  out.set(digest(out.subarray(HEAD, half)), DIGESTS);
+  out.set(digest(out.subarray(half)), DIGESTS + DIGEST);
   return out;
 }
 
-const digest = (bytes: Uint8Array): Uint8Array => crypto.createHash('sha256').update(bytes.subarray(HEAD)).digest();
+const digest = (bytes: Uint8Array): Uint8Array => crypto.createHash('sha256').update(bytes).digest();
 
-/** Tables of bytes that `encode` made, views of `bytes`; undefined when they are not whole, or of another format. */
-export function decode(bytes: Uint8Array): StoredIndex | undefined {
-  if (bytes.length < HEAD || Buffer.from(bytes.subarray(0, 16)).toString('latin1') !== MAGIC || bytes.byteOffset % 8 !== 0)
-    return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const count = view.getUint32(20, true);
-  if (view.getUint32(16, true) !== FORMAT || view.getFloat64(24, true) !== bytes.length) return undefined;
-  if (HEAD + count * ENTRY > bytes.length || !Buffer.from(digest(bytes)).equals(bytes.subarray(32, 32 + DIGEST)))
-    return undefined;
-  const tables: Record<string, Table> = {};
-  for (let i = 0; i < count; i++) {
+/** How many bytes the first half of a file has that starts with `head`, at least HEADER of its bytes; undefined: it is no index of this format. */
+export const HEADER = HEAD;
+export function firstHalf(head: Uint8Array, size: number): number | undefined {
+  if (head.length < HEAD || Buffer.from(head.subarray(0, 16)).toString('latin1') !== MAGIC) return undefined;
+  const view = new DataView(head.buffer, head.byteOffset, head.length);
+  const half = view.getFloat64(32, true);
+  const least = HEAD + view.getUint32(20, true) * ENTRY;
+  if (view.getUint32(16, true) !== FORMAT || view.getFloat64(24, true) !== size) return undefined;
+  return Number.isSafeInteger(half) && half >= least && half <= size ? half : undefined;
+}
+
+/** The tables of a half, which is at `start` of the file, by the directory in the first. Undefined when one lacks or is not in there. */
+function tablesOf(
+  first: Uint8Array,
+  half: Uint8Array,
+  start: number,
+  keys: readonly string[],
+): Record<string, Table> | undefined {
+  const view = new DataView(first.buffer, first.byteOffset, first.length);
+  const found: Record<string, Table> = {};
+  for (let i = 0; i < view.getUint32(20, true); i++) {
     const at = HEAD + i * ENTRY;
+    const name = textAt(first, at);
+    if (!keys.includes(name)) continue;
     const type = TYPES[view.getUint32(at + 16, true)];
-    const offset = view.getFloat64(at + 24, true);
+    const offset = view.getFloat64(at + 24, true) - start;
     const size = view.getFloat64(at + 32, true);
-    if (!type || !(offset >= HEAD && offset % 8 === 0 && size >= 0 && offset + size <= bytes.length)) return undefined;
-    tables[textAt(bytes, at)] = new type(bytes.buffer as ArrayBuffer, bytes.byteOffset + offset, size / type.BYTES_PER_ELEMENT);
+    if (!type || !(offset >= 0 && size >= 0 && offset + size <= half.length)) return undefined;
+    const from = half.byteOffset + offset;
+    if (from % type.BYTES_PER_ELEMENT !== 0 || size % type.BYTES_PER_ELEMENT !== 0) return undefined;
+    found[name] = new type(half.buffer as ArrayBuffer, from, size / type.BYTES_PER_ELEMENT);
   }
+  return keys.every((key) => found[key]) ? found : undefined;
+}
+
+/** What the first half of a file, whose length is right, tells: views of it. Undefined when it is damaged. */
+export function decodeFirst(bytes: Uint8Array): FirstHalf | undefined {
+  if (!Buffer.from(digest(bytes.subarray(HEAD))).equals(bytes.subarray(DIGESTS, DIGESTS + DIGEST))) return undefined;
+  const tables = tablesOf(bytes, bytes, 0, ['identity', ...LINE_TABLES, ...FUNCTION_TABLES]);
+  if (!tables || !(tables.identity instanceof Uint8Array)) return undefined;
   const part = <T>(keys: readonly string[]): T => Object.fromEntries(keys.map((key) => [key, tables[key]])) as T;
-  const { identity } = tables;
-  if (!(identity instanceof Uint8Array)) return undefined;
-  const lines = part<LineIndex>(LINE_TABLES);
-  const names = part<NameIndex>(NAME_TABLES);
-  if (Object.values(lines).some((t) => t === undefined) || Object.values(names).some((t) => t === undefined)) return undefined;
-  return { identity: Buffer.from(identity).toString('utf8'), lines, names };
+  return {
+    identity: Buffer.from(tables.identity).toString('utf8'),
+    lines: part<LineIndex>(LINE_TABLES),
+    functions: part<FunctionIndex>(FUNCTION_TABLES),
+  };
+}
+
+/** All names: the second half as views of `bytes`, and the functions of the first. Undefined when it is damaged. */
+export function decodeNames(first: Uint8Array, bytes: Uint8Array): NameIndex | undefined {
+  if (!Buffer.from(digest(bytes)).equals(first.subarray(DIGESTS + DIGEST, DIGESTS + 2 * DIGEST))) return undefined;
+  const functions = tablesOf(first, first, 0, FUNCTION_TABLES);
+  const names = tablesOf(first, bytes, first.length, NAME_TABLES);
+  return functions && names ? ({ ...functions, ...names } as unknown as NameIndex) : undefined;
 }
 
 const LINE_TABLES: readonly (keyof LineIndex)[] = [
@@ -225,6 +274,13 @@ const LINE_TABLES: readonly (keyof LineIndex)[] = [
   'fileIndices',
   'lineProblems',
 ];
+const FUNCTION_TABLES: readonly (keyof FunctionIndex)[] = [
+  'functionFrom',
+  'functionTo',
+  'functionUnits',
+  'functionDies',
+  'nameProblems',
+];
 const NAME_TABLES: readonly (keyof NameIndex)[] = [
   'names',
   'nameStarts',
@@ -233,9 +289,4 @@ const NAME_TABLES: readonly (keyof NameIndex)[] = [
   'entryKinds',
   'entryUnits',
   'entryDies',
-  'functionFrom',
-  'functionTo',
-  'functionUnits',
-  'functionDies',
-  'nameProblems',
 ];
