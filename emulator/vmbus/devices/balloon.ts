@@ -10,6 +10,7 @@ import { PAGE } from '../../memory/ram.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { MemoryService } from '../services.ts';
+import { unanswered } from './ic.ts';
 
 export const DmHeader = struct('DmHeader', { Type: u16, Size: u16, TransactionId: u32 }, { size: 8 });
 export const DmVersionRequest = struct('DmVersionRequest', { Header: DmHeader, Version: u32, IsLastAttempt: u32 }, { size: 16 });
@@ -74,6 +75,10 @@ const VERSION_1_0 = 0x0001_0000;
 const CAP_BALLOON = 1n;
 const CAP_HOT_ADD = 2n;
 
+/** A guest that does not answer for so long will not: one that looks for pages to give answers with those it has found. */
+const PATIENCE_NS = 300_000_000_000;
+const ALARM = 'vmbus/balloon';
+
 const MIB = 2 ** 20;
 /** The guest balloons whole 2 MiB where it can. */
 const GRAIN = (2 * MIB) / PAGE;
@@ -136,13 +141,16 @@ export class Balloon implements Device, MemoryService {
   };
   readonly state: BalloonState = newState();
   readonly #channel: DeviceChannel;
+  readonly #clock: DeviceEnvironment['clock'];
   readonly #ram: DeviceEnvironment['ram'];
   /** Pages that the guest has at power-on, and that it can have at most. */
   readonly #installed: number;
   readonly #most: number;
 
-  constructor(channel: DeviceChannel, { ram }: DeviceEnvironment) {
+  constructor(channel: DeviceChannel, { clock, ram }: DeviceEnvironment) {
     this.#channel = channel;
+    this.#clock = clock;
+    clock.on(ALARM, () => this.#late());
     this.#ram = ram;
     this.#installed = ram.installed / PAGE;
     this.#most = ram.size / PAGE;
@@ -201,6 +209,7 @@ export class Balloon implements Device, MemoryService {
   // The guest speaks first, and may have done so already.
   onOpen(): void {}
   onClose(): void {
+    this.#clock.cancel(ALARM);
     Object.assign(this.state, newState());
   }
 
@@ -252,6 +261,7 @@ export class Balloon implements Device, MemoryService {
     const accepted = VERSIONS.includes(version);
     const text = `${version >>> 16}.${version & 0xffff}`;
     // A guest that begins anew has its pages again.
+    this.#clock.cancel(ALARM);
     Object.assign(state, newState(), { phase: accepted ? 'version' : 'closed', version: accepted ? version : 0 });
     if (!accepted) this.#channel.note(`version ${text} refused`);
     this.#send(
@@ -283,6 +293,7 @@ export class Balloon implements Device, MemoryService {
       wrong = this.#give(view.getBigUint64(DmBalloonResponse.size + 8 * i, true));
     const more = (MoreAndCount & 1) !== 0;
     if (!more || wrong !== undefined) this.#end();
+    else this.#expect();
     return wrong;
   }
 
@@ -305,8 +316,10 @@ export class Balloon implements Device, MemoryService {
   #unballooned(): string | undefined {
     const { state } = this;
     if (state.operation !== 'unballoon') return 'unballoonResponse to no request';
-    if (state.done < state.asked && state.givenCount > 0) this.#giveBack();
-    else this.#end();
+    if (state.done < state.asked && state.givenCount > 0) {
+      this.#giveBack();
+      this.#expect();
+    } else this.#end();
     return undefined;
   }
 
@@ -369,14 +382,26 @@ export class Balloon implements Device, MemoryService {
 
   #begin(operation: BalloonState['operation'], asked: number): void {
     Object.assign(this.state, { operation, asked, done: 0 });
+    this.#expect();
   }
 
-  #end(): void {
+  /** The guest has so long from now on for its next answer. */
+  #expect(): void {
+    this.#clock.set(ALARM, this.#clock.now + PATIENCE_NS);
+  }
+
+  #late(): void {
+    this.#end(unanswered(PATIENCE_NS));
+  }
+
+  #end(why = ''): void {
     const { state } = this;
     const { operation, asked, done } = state;
+    this.#clock.cancel(ALARM);
     Object.assign(state, { operation: 'none', asked: 0, done: 0 });
     const part = done === asked ? mib(done) : `${mib(done)} of ${mib(asked)}`;
-    this.#channel.report(`${operation}: ${part}; the guest has ${mib(this.#present)} now`, done > 0);
+    const told = why === '' ? part : `${why}, ${part}`;
+    this.#channel.report(`${operation}: ${told}; the guest has ${mib(this.#present)} now`, why === '' && done > 0);
   }
 
   get #present(): number {

@@ -10,7 +10,7 @@ import { ConfigError, type CopyRequest } from '../../config.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { FcopyService } from '../services.ts';
-import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
+import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc, unanswered } from './ic.ts';
 import { unitsOf } from './kvp.ts';
 import { STATUS, statusText } from './status.ts';
 
@@ -38,6 +38,9 @@ const FLAG_CREATE_PATH = 2;
 const TRIES = 120;
 const RETRY_NS = 500_000_000;
 const ALARM = 'vmbus/fcopy';
+/** Files wait so long, from the first one on, for a guest that takes them: a kernel without the driver never does. */
+const ABSENT_NS = 300_000_000_000;
+const ABSENT_ALARM = 'vmbus/fcopy/absent';
 
 interface Copy {
   to: string;
@@ -80,8 +83,9 @@ export class Fcopy implements Device, IcComponent, FcopyService {
   constructor(channel: DeviceChannel, { clock }: DeviceEnvironment) {
     this.#channel = channel;
     this.#clock = clock;
-    this.#link = new IcLink(channel, this, this.state.ic);
+    this.#link = new IcLink(channel, this, this.state.ic, clock);
     clock.on(ALARM, () => this.#next());
+    clock.on(ABSENT_ALARM, () => this.#absent());
   }
 
   copy({ to, bytes: data, overwrite = false, createPath = false }: CopyRequest): void {
@@ -91,6 +95,7 @@ export class Fcopy implements Device, IcComponent, FcopyService {
     const flags = (overwrite ? FLAG_OVERWRITE : 0) | (createPath ? FLAG_CREATE_PATH : 0);
     this.state.copies.push({ to, flags, bytes: freeze(data.slice()) });
     this.#next();
+    this.#expect();
   }
 
   cancel(): number {
@@ -118,9 +123,11 @@ export class Fcopy implements Device, IcComponent, FcopyService {
     this.#begin();
     this.#clock.cancel(ALARM);
     this.#link.onClose();
+    this.#expect();
   }
 
   onReady(): void {
+    this.#clock.cancel(ABSENT_ALARM);
     this.#next();
   }
 
@@ -156,6 +163,12 @@ export class Fcopy implements Device, IcComponent, FcopyService {
     }
   }
 
+  /** The file under way is given up; whether the guest takes the next one is seen then. */
+  onLate(): void {
+    const [copy] = this.state.copies;
+    if (copy) this.#give(copy, unanswered());
+  }
+
   about(body: DataView): string {
     if (body.byteLength < FcopyHeader.size) return '';
     const operation = FcopyHeader.get(body, 0).Operation;
@@ -181,6 +194,28 @@ export class Fcopy implements Device, IcComponent, FcopyService {
 
   #begin(): void {
     Object.assign(this.state, { waiting: 'nothing', done: 0, failed: 0 });
+  }
+
+  /** Waits for a guest that takes files, if there are any and there is none. */
+  #expect(): void {
+    if (this.state.copies.length === 0 || this.#link.ready) this.#clock.cancel(ABSENT_ALARM);
+    else if (!this.#clock.state.alarms.some((a) => a.id === ABSENT_ALARM))
+      this.#clock.set(ABSENT_ALARM, this.#clock.now + ABSENT_NS);
+  }
+
+  #absent(): void {
+    for (const copy of [...this.state.copies])
+      this.#give(copy, `the guest's file copy service has not come up within ${ABSENT_NS / 1e9} s`);
+  }
+
+  /** Gives a file up, which is the first one. */
+  #give({ to }: Copy, why: string): void {
+    const { state } = this;
+    state.copies.shift();
+    state.last = `${to}: ${why}`;
+    this.#begin();
+    this.#channel.report(state.last, false);
+    this.#next();
   }
 
   /** Begins with the first file when nothing is under way. */

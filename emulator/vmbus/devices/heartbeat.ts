@@ -3,7 +3,7 @@ import { choice, field, held, type Tree, uint } from '../../base/inspect.ts';
 import { array, struct, u32, u64 } from '../../base/struct.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
-import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
+import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc, unanswered } from './ic.ts';
 
 export const HeartbeatBody = struct(
   'IcHeartbeat',
@@ -13,6 +13,8 @@ export const HeartbeatBody = struct(
 /** How the guest says its applications are. Linux leaves it at 0. */
 const APPLICATION_STATES = ['unknown', 'healthy', 'critical', 'stopped'] as const;
 const PERIOD_NS = 2_000_000_000;
+/** A guest that is silent for so long is said to be. */
+const PATIENCE_NS = 10_000_000_000;
 const ALARM = 'vmbus/heartbeat';
 
 interface HeartbeatState {
@@ -21,6 +23,8 @@ interface HeartbeatState {
   sequence: bigint;
   answered: bigint;
   applicationState: number;
+  /** The guest has not answered in time, and has been told of. */
+  lost: boolean;
 }
 
 export class Heartbeat implements Device, IcComponent {
@@ -35,7 +39,7 @@ export class Heartbeat implements Device, IcComponent {
     [3, 0],
     [1, 0],
   ] as const;
-  readonly state: HeartbeatState = { ic: newIc(), sequence: 0n, answered: 0n, applicationState: 0 };
+  readonly state: HeartbeatState = { ic: newIc(), sequence: 0n, answered: 0n, applicationState: 0, lost: false };
   readonly #channel: DeviceChannel;
   readonly #clock: DeviceEnvironment['clock'];
   readonly #link: IcLink;
@@ -43,12 +47,12 @@ export class Heartbeat implements Device, IcComponent {
   constructor(channel: DeviceChannel, { clock }: DeviceEnvironment) {
     this.#channel = channel;
     this.#clock = clock;
-    this.#link = new IcLink(channel, this, this.state.ic);
+    this.#link = new IcLink(channel, this, this.state.ic, clock);
     clock.on(ALARM, () => this.#beat());
   }
 
   onOpen(): void {
-    Object.assign(this.state, { sequence: 0n, answered: 0n, applicationState: 0 });
+    Object.assign(this.state, { sequence: 0n, answered: 0n, applicationState: 0, lost: false });
     this.#link.onOpen();
   }
   onPacket(packet: Packet): void {
@@ -65,12 +69,20 @@ export class Heartbeat implements Device, IcComponent {
   onAnswer(_status: number, body: DataView): void {
     const { state } = this;
     const { Sequence, ApplicationState } = HeartbeatBody.field;
+    if (state.lost) this.#channel.report('the guest answers again', true);
+    state.lost = false;
     if (body.byteLength >= Sequence.size) state.answered = Sequence.get(body, 0);
     if (body.byteLength < ApplicationState.offset + ApplicationState.size) return;
     const now = ApplicationState.get(body, ApplicationState.offset);
     if (now === state.applicationState) return;
     state.applicationState = now;
     this.#channel.report(`applications: ${applicationText(now)}`, now < 2);
+  }
+
+  onLate(): void {
+    const { state } = this;
+    if (!state.lost) this.#channel.report(unanswered(PATIENCE_NS), false);
+    state.lost = true;
   }
 
   about(body: DataView): string {
@@ -83,7 +95,7 @@ export class Heartbeat implements Device, IcComponent {
   inspect(): Tree {
     const { state } = this;
     const { sequence, answered, applicationState } = state;
-    const alive = sequence > 0n && answered >= sequence;
+    const alive = sequence > 0n && answered >= sequence && !state.lost;
     return {
       ...this.#link.inspect(),
       sequence: held(state, 'sequence', uint(63)),
@@ -103,7 +115,10 @@ export class Heartbeat implements Device, IcComponent {
     const { state } = this;
     // One that is still under way is enough: a guest that does not answer would find its ring full of them.
     const waiting = state.sequence > 0n && state.answered !== state.sequence + 1n;
-    if (!waiting && this.#link.request(HeartbeatBody.make({ Sequence: state.sequence + 1n }), `heartbeat ${state.sequence + 1n}`))
+    if (
+      !waiting &&
+      this.#link.request(HeartbeatBody.make({ Sequence: state.sequence + 1n }), `heartbeat ${state.sequence + 1n}`, PATIENCE_NS)
+    )
       state.sequence++;
     this.#clock.set(ALARM, this.#clock.now + PERIOD_NS);
   }

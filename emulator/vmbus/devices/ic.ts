@@ -2,6 +2,7 @@
  * The framing that all integration components share: pipe header, IC header, version negotiation (reference
  * hyperv-arm64.md §9.3). The host starts every exchange; the guest answers in-band with the same transaction id.
  */
+import type { Clock } from '../../base/clock.ts';
 import type { Tree } from '../../base/inspect.ts';
 import { array, struct, u8, u16, u32, viewOf } from '../../base/struct.ts';
 import type { DeviceChannel } from '../device.ts';
@@ -52,6 +53,13 @@ export interface IcState {
 
 export const newIc = (): IcState => ({ phase: 'closed', framework: [0, 0], version: [0, 0], transactionId: 0 });
 
+const S = 1_000_000_000;
+/** Linux answers after 30 s at the latest, also for a daemon that does not (HV_UTIL_TIMEOUT of drivers/hv/hyperv_vmbus.h). */
+export const PATIENCE_NS = 60 * S;
+
+/** `the guest has not answered within 60 s` */
+export const unanswered = (patience = PATIENCE_NS): string => `the guest has not answered within ${patience / S} s`;
+
 /** What makes one component different. */
 export interface IcComponent {
   messageType: number;
@@ -63,17 +71,24 @@ export interface IcComponent {
   onAnswer(status: number, body: DataView): void;
   /** What a message of the component is about, in a few words; empty: nothing more to say. */
   about(body: DataView, answer: boolean): string;
+  /** The guest has not answered the last request in time, and nobody waits for that any more. */
+  onLate(): void;
 }
 
 export class IcLink {
   readonly #channel: DeviceChannel;
   readonly #component: IcComponent;
   readonly #state: IcState;
+  readonly #clock: Clock;
+  readonly #alarm: string;
 
-  constructor(channel: DeviceChannel, component: IcComponent, state: IcState) {
+  constructor(channel: DeviceChannel, component: IcComponent, state: IcState, clock: Clock) {
     this.#channel = channel;
     this.#component = component;
     this.#state = state;
+    this.#clock = clock;
+    this.#alarm = `vmbus/ic/${component.messageType}`;
+    clock.on(this.#alarm, () => component.onLate());
   }
 
   get ready(): boolean {
@@ -102,12 +117,15 @@ export class IcLink {
   }
 
   onClose(): void {
+    this.#clock.cancel(this.#alarm);
     Object.assign(this.#state, newIc());
   }
 
-  /** Sends a request of the component. False: the guest is not ready for it. */
-  request(body: Uint8Array, what: string): boolean {
-    return this.ready && this.#send(this.#component.messageType, body, what);
+  /** Sends a request of the component, whose answer may take so long (virtual ns; 0: for ever). False: the guest is not ready for it. */
+  request(body: Uint8Array, what: string, patience = PATIENCE_NS): boolean {
+    if (!this.ready || !this.#send(this.#component.messageType, body, what)) return false;
+    if (patience > 0) this.#clock.set(this.#alarm, this.#clock.now + patience);
+    return true;
   }
 
   onPacket(packet: Packet): void {
@@ -146,6 +164,7 @@ export class IcLink {
     const body = new DataView(payload.buffer, payload.byteOffset + BODY, MessageSize);
     if (MessageType === IC_MESSAGE.negotiate && phase === 'negotiating') return this.#negotiated(body);
     if (MessageType !== this.#component.messageType || phase !== 'ready') return `answer of type ${MessageType} while ${phase}`;
+    this.#clock.cancel(this.#alarm);
     this.#component.onAnswer(Status, body);
     return undefined;
   }

@@ -17,14 +17,14 @@ import type { DeviceChannel, DeviceEnvironment } from '../device.ts';
 
 export const DEVICES = {
   heartbeat: (channel: DeviceChannel, environment: DeviceEnvironment) => new Heartbeat(channel, environment),
-  shutdown: (channel: DeviceChannel) => new Shutdown(channel),
+  shutdown: (channel: DeviceChannel, environment: DeviceEnvironment) => new Shutdown(channel, environment),
   timesync: (channel: DeviceChannel, environment: DeviceEnvironment) => new Timesync(channel, environment),
   keyboard: (channel: DeviceChannel) => new Keyboard(channel),
   scsi: (channel: DeviceChannel, environment: DeviceEnvironment) => new Scsi(channel, environment),
   mouse: (channel: DeviceChannel) => new Mouse(channel),
   video: (channel: DeviceChannel, environment: DeviceEnvironment) => new Video(channel, environment),
   kvp: (channel: DeviceChannel, environment: DeviceEnvironment) => new Kvp(channel, environment),
-  vss: (channel: DeviceChannel) => new Vss(channel),
+  vss: (channel: DeviceChannel, environment: DeviceEnvironment) => new Vss(channel, environment),
   fcopy: (channel: DeviceChannel, environment: DeviceEnvironment) => new Fcopy(channel, environment),
   balloon: (channel: DeviceChannel, environment: DeviceEnvironment) => new Balloon(channel, environment),
   socket: (channel: DeviceChannel, environment: DeviceEnvironment) => new Sockets(channel, environment),

@@ -8,7 +8,7 @@ import { ConfigError } from '../../config.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import { type IpSettings, KVP_POOLS, type KvpItem, type KvpPool, type KvpService, type KvpValue } from '../services.ts';
-import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
+import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc, unanswered } from './ic.ts';
 import { STATUS, statusText } from './status.ts';
 
 const MAX_KEY = 512;
@@ -112,7 +112,7 @@ export class Kvp implements Device, IcComponent, KvpService {
     };
     this.#channel = channel;
     this.#clock = clock;
-    this.#link = new IcLink(channel, this, this.state.ic);
+    this.#link = new IcLink(channel, this, this.state.ic, clock);
     clock.on(ALARM, () => {
       // An enumeration that is still under way is enough.
       if (this.state.requests.length === 0) this.refresh();
@@ -207,6 +207,14 @@ export class Kvp implements Device, IcComponent, KvpService {
     state.waiting = false;
     this.#done(request, status, body);
     this.#next();
+  }
+
+  /** Nobody is asked after what has waited behind it either. */
+  onLate(): void {
+    const { requests } = this.state;
+    Object.assign(this.state, { requests: [], waiting: false, found: [] });
+    for (const request of requests) if (!request.quiet) this.#channel.report(`${titleOf(request)}: ${unanswered()}`, false);
+    this.#channel.note(unanswered());
   }
 
   about(body: DataView): string {

@@ -1,10 +1,10 @@
 /** The shutdown IC: the host asks the guest to power off, restart or hibernate in good order (reference hyperv-arm64.md §9.4). */
 import type { Tree } from '../../base/inspect.ts';
 import { bytes, struct, u32 } from '../../base/struct.ts';
-import type { Device, DeviceChannel } from '../device.ts';
+import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { ShutdownKind, ShutdownService } from '../services.ts';
-import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
+import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc, unanswered } from './ic.ts';
 import { statusText } from './status.ts';
 
 export const ShutdownBody = struct(
@@ -44,9 +44,9 @@ export class Shutdown implements Device, IcComponent, ShutdownService {
   readonly #channel: DeviceChannel;
   readonly #link: IcLink;
 
-  constructor(channel: DeviceChannel) {
+  constructor(channel: DeviceChannel, { clock }: DeviceEnvironment) {
     this.#channel = channel;
-    this.#link = new IcLink(channel, this, this.state.ic);
+    this.#link = new IcLink(channel, this, this.state.ic, clock);
   }
 
   request(kind: ShutdownKind, force = false): boolean {
@@ -79,6 +79,11 @@ export class Shutdown implements Device, IcComponent, ShutdownService {
     }
     Object.assign(state, { answered: true, status });
     this.#channel.report(`${state.request}: ${status === 0 ? 'the guest agrees' : statusText(status)}`, status === 0);
+  }
+
+  onLate(): void {
+    this.#channel.report(`${this.state.request}: ${unanswered()}`, false);
+    this.#forget();
   }
 
   about(body: DataView): string {

@@ -4,7 +4,7 @@ import { bytes, i8, struct, u8, u64 } from '../../base/struct.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { TimesyncService } from '../services.ts';
-import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
+import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc, PATIENCE_NS, unanswered } from './ic.ts';
 
 export const BodyV1 = struct('IcTimesync', { ParentTime: u64, ChildTime: u64, RoundTripTime: u64, Flags: u8 }, { size: 25 });
 export const BodyV4 = struct(
@@ -26,6 +26,8 @@ interface TimesyncState {
   /** Samples that the guest has answered, and the host's time in the last one, in 100 ns since 1601. */
   answered: number;
   last: bigint;
+  /** Somebody has asked for a sample that is not answered yet. */
+  asked: boolean;
 }
 
 export class Timesync implements Device, IcComponent, TimesyncService {
@@ -41,22 +43,25 @@ export class Timesync implements Device, IcComponent, TimesyncService {
     [3, 0],
     [1, 0],
   ] as const;
-  readonly state: TimesyncState = { ic: newIc(), samples: 0, answered: 0, last: 0n };
+  readonly state: TimesyncState = { ic: newIc(), samples: 0, answered: 0, last: 0n, asked: false };
+  readonly #channel: DeviceChannel;
   readonly #environment: DeviceEnvironment;
   readonly #link: IcLink;
 
   constructor(channel: DeviceChannel, environment: DeviceEnvironment) {
+    this.#channel = channel;
     this.#environment = environment;
-    this.#link = new IcLink(channel, this, this.state.ic);
+    this.#link = new IcLink(channel, this, this.state.ic, environment.clock);
     environment.clock.on(ALARM, () => this.#sample(FLAG_SAMPLE));
   }
 
   sync(): boolean {
-    return this.#sample(FLAG_SYNC);
+    this.state.asked = this.#sample(FLAG_SYNC, PATIENCE_NS);
+    return this.state.asked;
   }
 
   onOpen(): void {
-    Object.assign(this.state, { samples: 0, answered: 0, last: 0n });
+    Object.assign(this.state, { samples: 0, answered: 0, last: 0n, asked: false });
     this.#link.onOpen();
   }
   onPacket(packet: Packet): void {
@@ -72,6 +77,11 @@ export class Timesync implements Device, IcComponent, TimesyncService {
   }
   onAnswer(): void {
     this.state.answered++;
+    this.state.asked = false;
+  }
+  onLate(): void {
+    if (this.state.asked) this.#channel.report(`time sync: ${unanswered()}`, false);
+    this.state.asked = false;
   }
 
   about(body: DataView): string {
@@ -94,14 +104,14 @@ export class Timesync implements Device, IcComponent, TimesyncService {
     };
   }
 
-  #sample(flags: number): boolean {
+  #sample(flags: number, patience = 0): boolean {
     const { clock, startTime } = this.#environment;
     const reference = this.#environment.referenceTime();
     const parent = UNIX_EPOCH + BigInt(Math.round(startTime)) * 10_000n + reference;
     const body = this.#link.atLeast(4)
       ? BodyV4.make({ ParentTime: parent, VmReferenceTime: reference, Flags: flags, Stratum: 1 })
       : BodyV1.make({ ParentTime: parent, Flags: flags });
-    const sent = this.#link.request(body, flags === FLAG_SYNC ? 'time sync' : 'time sample');
+    const sent = this.#link.request(body, flags === FLAG_SYNC ? 'time sync' : 'time sample', patience);
     if (!sent) return false;
     this.state.samples++;
     this.state.last = parent;

@@ -4,10 +4,10 @@
  */
 import { choice, held, type Tree } from '../../base/inspect.ts';
 import { bytes, struct, u8, u32 } from '../../base/struct.ts';
-import type { Device, DeviceChannel } from '../device.ts';
+import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import type { Packet } from '../ring.ts';
 import type { VssService } from '../services.ts';
-import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc } from './ic.ts';
+import { IC_MESSAGE, type IcComponent, IcLink, type IcState, newIc, PATIENCE_NS, unanswered } from './ic.ts';
 import { statusText } from './status.ts';
 
 /** A message is as long as Hyper-V's longest, whatever the operation: guests give back what they got. */
@@ -16,6 +16,8 @@ export const VssBody = struct('IcVss', { Operation: u8, Reserved: bytes(7), Flag
 /** Numbers of include/uapi/linux/hyperv.h, enum hv_vss_op. */
 const OPERATION = { 'hot backup': 2, 'backup complete': 4, freeze: 5, thaw: 6 } as const;
 type Operation = keyof typeof OPERATION;
+/** Linux gives its daemon 15 minutes to freeze file systems (VSS_FREEZE_TIMEOUT of drivers/hv/hv_snapshot.c). */
+const patience = (operation: Operation): number => (operation === 'freeze' ? 16 * 60_000_000_000 : PATIENCE_NS);
 /** The guest's answer to `hot backup`: it cannot roll back to the backup's moment by itself when it is restored. */
 const NO_AUTO_RECOVERY = 5;
 
@@ -53,9 +55,9 @@ export class Vss implements Device, IcComponent, VssService {
   readonly #channel: DeviceChannel;
   readonly #link: IcLink;
 
-  constructor(channel: DeviceChannel) {
+  constructor(channel: DeviceChannel, { clock }: DeviceEnvironment) {
     this.#channel = channel;
-    this.#link = new IcLink(channel, this, this.state.ic);
+    this.#link = new IcLink(channel, this, this.state.ic, clock);
   }
 
   freeze(): boolean {
@@ -98,6 +100,13 @@ export class Vss implements Device, IcComponent, VssService {
     else this.#next();
   }
 
+  onLate(): void {
+    const { state } = this;
+    const [operation] = state.operations;
+    state.operations = [];
+    if (operation !== undefined) this.#channel.report(`${operation}: ${unanswered(patience(operation))}`, false);
+  }
+
   about(body: DataView): string {
     const operation = body.byteLength > 0 ? body.getUint8(0) : 0;
     return Object.entries(OPERATION).find(([, n]) => n === operation)?.[0] ?? `operation ${operation}`;
@@ -127,7 +136,7 @@ export class Vss implements Device, IcComponent, VssService {
     const { operations } = this.state;
     const operation = operations.at(0);
     if (operation === undefined) return true;
-    if (this.#link.request(VssBody.make({ Operation: OPERATION[operation] }), operation)) return true;
+    if (this.#link.request(VssBody.make({ Operation: OPERATION[operation] }), operation, patience(operation))) return true;
     operations.length = 0;
     return false;
   }

@@ -284,3 +284,18 @@ test('any messages at all: no exception, and pages are counted once', () => {
     [...seen].join(),
   );
 });
+
+test('a guest that does not answer: the operation ends after five minutes with what there is, and another may begin', () => {
+  const g = new Guest().negotiate();
+  assert.equal(g.balloon.setTarget(4), true);
+  g.d.advance(200e9);
+  // One of two grains, and more to come.
+  g.say(7, 0, (1 << 1) | 1, range(1024, 512));
+  g.d.advance(299e9);
+  assert.deepEqual([g.reports(), g.balloon.setTarget(4)], [[], false]);
+  g.d.advance(2e9);
+  assert.deepEqual(g.reports(), [
+    'failed: balloon: the guest has not answered within 300 s, 2 MiB of 4 MiB; the guest has 6 MiB now',
+  ]);
+  assert.equal(g.balloon.setTarget(4), true);
+});

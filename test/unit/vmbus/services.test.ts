@@ -601,6 +601,84 @@ test("heartbeat: how the guest's applications are", () => {
   ]);
 });
 
+// --- guests that do not answer -----------------------------------------------------------------------------------------------------
+
+test('a guest that does not answer: whoever asked is told after a minute, and may ask again', () => {
+  const told = (device: string, work: (d: FakeDriver) => unknown, seconds: number): string[] => {
+    const o = ready(device, 8);
+    // What the host has asked by itself is answered; what the user asks is not.
+    if (device !== 'heartbeat') for (let p = o.c.in.take(); p; p = o.c.in.take()) answer(o, p, NO_MORE);
+    work(o.d);
+    o.d.advance((seconds - 1) * S);
+    const before = reports(o.d).filter((r) => r.includes('not answered'));
+    o.d.advance(2 * S);
+    assert.deepEqual(before, [], device);
+    const all = reports(o.d).filter((r) => r.includes('not answered'));
+    work(o.d);
+    assert.notEqual(o.c.in.used, 0, device);
+    return all;
+  };
+  assert.deepEqual(
+    [
+      told('shutdown', (d) => d.vmbus.services.shutdown.request('restart'), 60),
+      told('timesync', (d) => d.vmbus.services.timesync.sync(), 60),
+      told('kvp', (d) => [d.vmbus.services.kvp.get('guest', 'a'), d.vmbus.services.kvp.set('external', 'b', 'c')], 60),
+      told('vss', (d) => d.vmbus.services.vss.freeze(), 60),
+      told('fcopy', (d) => d.vmbus.services.fcopy.copy({ to: '/x', bytes: new Uint8Array(1) }), 60),
+      told('heartbeat', () => {}, 10),
+    ],
+    [
+      ['shutdown failed: restart: the guest has not answered within 60 s'],
+      ['timesync failed: time sync: the guest has not answered within 60 s'],
+      [
+        'kvp failed: get guest a: the guest has not answered within 60 s',
+        'kvp failed: set external b: the guest has not answered within 60 s',
+      ],
+      ['vss failed: hot backup: the guest has not answered within 60 s'],
+      ['fcopy failed: /x: the guest has not answered within 60 s'],
+      ['heartbeat failed: the guest has not answered within 10 s'],
+    ],
+  );
+});
+
+test('backup: a guest may take 15 minutes to freeze its file systems', () => {
+  const o = ready('vss');
+  o.d.vmbus.services.vss.freeze();
+  answer(o, take(o.c));
+  take(o.c);
+  o.d.advance(15 * 60 * S);
+  assert.equal(reports(o.d).length, 1);
+  o.d.advance(61 * S);
+  assert.deepEqual(reports(o.d).slice(1), ['vss failed: freeze: the guest has not answered within 960 s']);
+});
+
+test('heartbeat: a guest that answers again is told of', () => {
+  const o = ready('heartbeat');
+  const details = () => o.d.channelInfo(o.c.relid).details as { alive: boolean };
+  o.d.advance(35 * S);
+  const beats: GuestPacket[] = [];
+  for (let p = o.c.in.take(); p; p = o.c.in.take()) beats.push(p);
+  assert.deepEqual([beats.length, details().alive], [1, false]);
+  answer(o, beats[0], 0, (b) => b.setBigUint64(0, b.getBigUint64(0, true) + 1n, true));
+  assert.deepEqual(
+    [details().alive, reports(o.d)],
+    [true, ['heartbeat failed: the guest has not answered within 10 s', 'heartbeat ok: the guest answers again']],
+  );
+});
+
+test('file copy: files do not wait for ever for a guest that takes them', () => {
+  const d = new FakeDriver();
+  const { fcopy } = d.vmbus.services;
+  fcopy.copy({ to: '/a', bytes: new Uint8Array(1) });
+  d.advance(200 * S);
+  fcopy.copy({ to: '/b', bytes: new Uint8Array(1) });
+  d.advance(99 * S);
+  assert.deepEqual(reports(d), []);
+  d.advance(2 * S);
+  const why = "the guest's file copy service has not come up within 300 s";
+  assert.deepEqual(reports(d), [`fcopy failed: /a: ${why}`, `fcopy failed: /b: ${why}`]);
+});
+
 // --- hostile guests ------------------------------------------------------------------------------------------------------------------
 
 test('any answers at all to anything that is asked: no exception, no endless talk, and a good guest is served again', () => {
