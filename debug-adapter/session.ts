@@ -31,6 +31,7 @@ import { Listings } from './listing.ts';
 import type { CustomEvents, LaunchArguments } from './protocol.ts';
 import { checkArguments } from './requests/arguments.ts';
 import { HANDLERS } from './requests/index.ts';
+import { allModules } from './requests/modules.ts';
 import { ScreenWatch } from './screen.ts';
 import { type Plan, Runner, type StopReason } from './runner.ts';
 import type { SourcePaths } from './sources.ts';
@@ -376,6 +377,11 @@ export class Session extends DebugSession {
     });
     debuggee.files.follow(kernel);
     useSymbolFiles(kernel, () => debuggee.files.all);
+    kernel.onReplaced = () => {
+      this.say('The guest starts another kernel (kexec).');
+      void debuggee.files.kernelChanged(kernel.facts).then(() => this.#otherKernel(debuggee));
+      this.resolveBreakpoints();
+    };
     kernel.onFound = (found) => {
       debuggee.files.placeKernel();
       this.say(`${found.summary} (found in ${found.milliseconds.toFixed(0)} ms)`);
@@ -412,6 +418,13 @@ export class Session extends DebugSession {
       ended: (exit) => this.#ended(exit),
       failed: (error) => this.#failed(error),
     });
+  }
+
+  /** The symbol files of a kernel that was started by kexec are there, as far as they will be. */
+  #otherKernel({ files, kernel }: Debuggee): void {
+    if (this.#debuggee?.kernel !== kernel) return;
+    for (const { info } of files.all) this.say(`Debug information of ${info.elf.name}`);
+    this.resolveBreakpoints();
   }
 
   /** An instruction that this CPU lacks: said once per place. User space asks for ID registers that way, and Linux answers. */
@@ -636,35 +649,64 @@ export class Session extends DebugSession {
   /** What knows where code is. */
   get places(): Places {
     const { symbols, files } = this.program;
-    return { symbols, functionAddresses: (name, module) => files.functionAddresses(name, module) };
+    return {
+      symbols,
+      functionAddresses: (name, module) => files.functionAddresses(name, module),
+      describes: (address) => files.at(address) !== undefined,
+    };
   }
 
   /** Reads the guest's list of modules again. True when it, or a symbol file, has changed. */
   refreshModules(vp: number): boolean {
     const { kernel, files } = this.debuggee;
+    const before = new Set(kernel.modules.map((m) => m.name));
     const changed = kernel.refreshModules(vp);
-    if (changed) files.update(kernel.modules);
-    return changed;
+    if (!changed) return false;
+    files.update(kernel.modules);
+    for (const module of allModules(this).slice(1)) {
+      const known = before.delete(module.name);
+      this.sendEvent(new Event('module', { reason: known ? 'changed' : 'new', module }));
+    }
+    for (const name of before) this.sendEvent(new Event('module', { reason: 'removed', module: { id: name, name } }));
+    return true;
   }
 
   /** Looks up the names of function breakpoints again, and tells the client what was found. */
   resolveBreakpoints(): void {
-    for (const b of this.codeBreakpoints.resolve(this.places))
-      this.sendEvent(new Event('breakpoint', { reason: 'changed', breakpoint: this.breakpointBody(b) }));
+    const changed = new Set(this.codeBreakpoints.resolve(this.places));
+    for (const b of this.codeBreakpoints.list) {
+      if (b.addresses.length > 0 || b.problem) b.told = undefined;
+      // Why it has no place may be another reason now.
+      else if (b.told !== undefined && this.#unknown(b) !== b.told) changed.add(b);
+    }
+    for (const b of changed) this.sendEvent(new Event('breakpoint', { reason: 'changed', breakpoint: this.breakpointBody(b) }));
     this.placeBreakpoints();
   }
 
   /** A breakpoint as DAP shows it. */
   breakpointBody(b: CodeBreakpoint): DebugProtocol.Breakpoint {
     if (b.problem) return { id: b.id, verified: false, message: b.problem };
-    if (b.addresses.length === 0)
-      return {
-        id: b.id,
-        verified: false,
-        message: `${b.text} is not known yet: it is looked up again when the kernel or a module is found`,
-      };
+    if (b.addresses.length === 0) {
+      b.told = this.#unknown(b);
+      return { id: b.id, verified: false, message: b.told };
+    }
     const line = b.line === undefined ? {} : { line: b.line };
     return { id: b.id, verified: true, instructionReference: `0x${b.addresses[0].toString(16)}`, ...line };
+  }
+
+  #unknown(b: CodeBreakpoint): string {
+    return `${b.text} is not known yet: ${this.#why(b)}it is looked up again when the kernel or a module is found`;
+  }
+
+  /** Why a breakpoint has no place, as far as that is known by now. */
+  #why(b: CodeBreakpoint): string {
+    const why = b.why?.();
+    if (why !== undefined) return `${why}; `;
+    const kernel = this.#debuggee?.kernel;
+    if (b.origin !== 'function' || !kernel?.image) return '';
+    const similar = kernel.symbols.similar(b.text.trim());
+    const without = `neither the kernel nor one of its ${kernel.modules.length} modules has such a function`;
+    return `${without}${similar === undefined ? '' : `, did you mean ${similar}?`}; `;
   }
 
   /** Puts the machine's breakpoints where those of the user are now. */
@@ -674,8 +716,8 @@ export class Session extends DebugSession {
     if (args.noDebug) return;
     const { internal } = this.codeBreakpoints;
     const loader = kernel.moduleLoadAddress;
-    // While a name is unknown, every module that is loaded may bring it.
-    if (loader !== undefined && this.codeBreakpoints.pending) internal.add(loader);
+    // Every module that is loaded may bring what a breakpoint means: names not known yet, and others of the same name.
+    if (loader !== undefined && this.codeBreakpoints.named) internal.add(loader);
     this.codeBreakpoints.place(machine);
     this.dataBreakpoints.place(machine);
   }

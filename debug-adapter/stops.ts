@@ -239,6 +239,10 @@ export interface CodeBreakpoint extends Guard {
   addresses: bigint[];
   /** Where it is now; for those that are more than a name or an address. */
   find?: () => Found | undefined;
+  /** What the client was told of why it is nowhere. */
+  told?: string;
+  /** Why it is nowhere, in words. */
+  why?: () => string | undefined;
   /** The line that has it, where that is another than was asked for. */
   line?: number;
   errorShown?: boolean;
@@ -246,8 +250,8 @@ export interface CodeBreakpoint extends Guard {
   problem?: string;
 }
 
-/** A name is not unique in a kernel: static functions repeat. More than this is a mistake. */
-const MAX_PLACES = 32;
+/** A name is not unique in a kernel: static functions repeat, and copies are inlined everywhere. */
+const MAX_PLACES = 4096;
 
 /** Addresses that a function breakpoint's text means now. */
 export function codeAddresses(text: string, symbols: Symbolizer): bigint[] {
@@ -257,8 +261,7 @@ export function codeAddresses(text: string, symbols: Symbolizer): bigint[] {
   if (/^0x/i.test(m[1])) return [BigInt.asUintN(64, BigInt(m[1]) + offset)];
   return [
     ...new Set(
-      symbols
-        .named(m[1])
+      [...symbols.named(m[1]), ...(m[2] ? [] : symbols.clones(m[1]))]
         .filter((s) => !m[3] || s.module === m[3])
         .slice(0, MAX_PLACES)
         .map((s) => s.address + offset),
@@ -271,9 +274,11 @@ export interface Places {
   readonly symbols: Symbolizer;
   /** Where a breakpoint on a function goes by debug information; undefined: there is none about it. */
   functionAddresses(name: string, module?: string): bigint[] | undefined;
+  /** Is the code at an address described by debug information? */
+  describes(address: bigint): boolean;
 }
 
-function locate(b: CodeBreakpoint, { symbols, functionAddresses }: Places): void {
+function locate(b: CodeBreakpoint, { symbols, functionAddresses, describes }: Places): void {
   if (b.find) {
     const found = b.find();
     b.addresses = found?.addresses ?? [];
@@ -282,7 +287,9 @@ function locate(b: CodeBreakpoint, { symbols, functionAddresses }: Places): void
   }
   const name = b.origin === 'function' ? /^\s*([A-Za-z_]\w*)\s*(?:\[(\w+)\])?\s*$/.exec(b.text) : null;
   const known = name ? functionAddresses(name[1], name[2]) : undefined;
-  b.addresses = known?.slice(0, MAX_PLACES) ?? codeAddresses(b.text, symbols);
+  const others = codeAddresses(b.text, symbols);
+  // A module without debug information may have a function of that name, too.
+  b.addresses = known ? [...known, ...others.filter((a) => !describes(a))].slice(0, MAX_PLACES) : others;
 }
 
 /** All breakpoints on code; keeps the machine's in step. */
@@ -296,11 +303,12 @@ export class CodeBreakpoints {
   /** Replaces those of one origin. */
   set(
     origin: CodeBreakpoint['origin'],
-    items: (GuardText & { text: string; find?: CodeBreakpoint['find'] })[],
+    items: (GuardText & Pick<CodeBreakpoint, 'text' | 'find' | 'why'>)[],
     places: Places | undefined,
   ): CodeBreakpoint[] {
     const made = items.map((item): CodeBreakpoint => {
-      const base = { id: this.#nextId++, origin, text: item.text, ...(item.find ? { find: item.find } : {}) };
+      const { text, find, why } = item;
+      const base = { id: this.#nextId++, origin, text, ...(find ? { find } : {}), ...(why ? { why } : {}) };
       try {
         const b: CodeBreakpoint = { ...base, ...guard(item), addresses: [] };
         if (places) locate(b, places);
@@ -324,9 +332,9 @@ export class CodeBreakpoints {
     });
   }
 
-  /** Some name is not known yet. */
-  get pending(): boolean {
-    return this.list.some((b) => b.addresses.length === 0 && !b.problem);
+  /** Some breakpoint is by name or line. */
+  get named(): boolean {
+    return this.list.some((b) => b.origin !== 'instruction' && !b.problem);
   }
 
   at(pc: bigint): CodeBreakpoint[] {

@@ -20,7 +20,7 @@ import {
   type KernelImage,
   readKernelImage,
 } from '../symbols/kernel-image.ts';
-import type { VirtualReader } from '../symbols/memory.ts';
+import { readU64, type VirtualReader } from '../symbols/memory.ts';
 import { type KernelModule, ModuleList } from '../symbols/modules.ts';
 import { Symbolizer } from '../symbols/symbolizer.ts';
 
@@ -28,6 +28,9 @@ import { Symbolizer } from '../symbols/symbolizer.ts';
 const MAX_IMAGE = 128 << 20;
 /** Searching all of the image takes a moment: it is not worth doing again before the guest has done something. */
 const SEARCH_PAUSE = 1_000_000;
+
+/** KEXEC_SEGMENT_MAX (include/uapi/linux/kexec.h). */
+const MAX_SEGMENTS = 16;
 
 /** The last instruction of the startup code that runs at physical addresses: a branch to the kernel's virtual address. */
 interface Gate {
@@ -81,7 +84,7 @@ export class KernelFacts {
 export class GuestKernel {
   readonly machine: Machine;
   readonly symbols: Symbolizer;
-  readonly #facts: KernelFacts;
+  #facts: KernelFacts;
   image: KernelImage | undefined;
   /** Where an Image lies in RAM; undefined: the kernel is another kind of file. */
   physicalBase: number | undefined;
@@ -89,11 +92,17 @@ export class GuestKernel {
   modules: KernelModule[] = [];
   /** Call frame information of the instruction at an address, from symbol files. */
   rules: (pc: bigint) => UnwindRow | undefined = () => undefined;
+  /** Called when another kernel has been started by kexec: nothing that was known is true any more. */
+  onReplaced: () => void = () => {};
   /** Called once the running kernel has been found: breakpoints by name can be placed. */
   onFound: (found: KernelFound) => void = () => {};
   #gate: Gate | undefined;
   #moduleList: ModuleList | undefined;
-  #triedVectors = 0n;
+  /** Address of `machine_kexec`, where the next kernel announces itself, and where that one may begin. */
+  #kexec: bigint | undefined;
+  readonly #entries = new Set<bigint>();
+  /** Where exception vectors were that belong to no kernel. */
+  #triedVectors = -1;
   #modulesKey = '';
   /** Where the image is in RAM. */
   #imageAt = 0;
@@ -113,6 +122,11 @@ export class GuestKernel {
     return this.#facts.release;
   }
 
+  /** Of the kernel that runs now. Its symbols are in `symbols`. */
+  get facts(): KernelFacts {
+    return this.#facts;
+  }
+
   /** Reads virtual memory as `vp` sees it. */
   reader(vp: number): VirtualReader {
     return (address, length) => this.machine.readVirtual(vp, address, length);
@@ -128,13 +142,17 @@ export class GuestKernel {
   #imageInRam(): { at: number; bytes: Uint8Array } | undefined {
     const { machine } = this;
     for (let at = 0; at + 64 <= machine.ramSize && at < 1 << 30; at += IMAGE_ALIGN) {
-      const header = machine.readPhysical(at, 64);
-      const parsed = header && imageHeader(header);
-      if (!parsed) continue;
-      const bytes = machine.readPhysical(at, Math.min(parsed.imageSize || MAX_IMAGE, MAX_IMAGE, machine.ramSize - at));
-      if (bytes) return { at, bytes };
+      const found = this.#imageAtAddress(at);
+      if (found) return found;
     }
     return undefined;
+  }
+
+  #imageAtAddress(at: number): { at: number; bytes: Uint8Array } | undefined {
+    const { machine } = this;
+    const header = imageHeader(machine.readPhysical(at, 64) ?? new Uint8Array());
+    const bytes = header && machine.readPhysical(at, Math.min(header.imageSize || MAX_IMAGE, MAX_IMAGE, machine.ramSize - at));
+    return bytes && { at, bytes };
   }
 
   /**
@@ -146,6 +164,10 @@ export class GuestKernel {
     const found = this.#imageInRam();
     if (!found) return;
     this.physicalBase = found.at;
+    this.#findGateIn(found);
+  }
+
+  #findGateIn(found: { at: number; bytes: Uint8Array }): void {
     const symbols = findKallsyms({ bytes: found.bytes, base: BigInt(found.at) })?.symbols ?? [];
     // What names are good for until the MMU is on.
     if (symbols.length > 0) this.symbols.setKernel(symbols, BigInt(found.at + found.bytes.length));
@@ -171,8 +193,23 @@ export class GuestKernel {
 
   /** Takes an exit that is ours: the caller then resumes as if it had not happened (with `resumeVp`). */
   absorb(exit: Exit): boolean {
+    if (exit.kind !== 'breakpoint') return false;
+    if (exit.pc === this.#kexec) {
+      for (const entry of this.#kexecEntries(exit.vp)) {
+        this.#entries.add(entry);
+        this.machine.setBreakpoint(entry);
+      }
+      return true;
+    }
+    if (this.#entries.has(exit.pc)) {
+      for (const entry of this.#entries) this.machine.clearBreakpoint(entry);
+      this.#entries.clear();
+      const found = this.#imageAtAddress(Number(exit.pc));
+      if (found) this.#replaceBy(found);
+      return true;
+    }
     const gate = this.#gate;
-    if (!gate || exit.kind !== 'breakpoint' || exit.pc !== gate.pc) return false;
+    if (!gate || exit.pc !== gate.pc) return false;
     this.machine.clearBreakpoint(gate.pc);
     this.#gate = undefined;
     const target = this.machine.readRegister(exit.vp, gate.register) ?? 0n;
@@ -180,9 +217,52 @@ export class GuestKernel {
     return true;
   }
 
-  /** Call after each slice: finds the kernel by its exception vectors, or by where a VP has stepped to, when its branch there was not seen. */
+  /** Another kernel is at its first instruction. */
+  #replaceBy(found: { at: number; bytes: Uint8Array }): void {
+    this.#forget(found);
+    this.#findGateIn(found);
+    this.onReplaced();
+  }
+
+  #forget({ at, bytes }: { at: number; bytes: Uint8Array }): void {
+    this.image = undefined;
+    this.btf = undefined;
+    this.physicalBase = at;
+    this.#facts = new KernelFacts(bytes, 'kernel');
+    this.modules = [];
+    this.#moduleList = undefined;
+    this.#modulesKey = '';
+    this.#searchAgain = 0;
+    this.symbols.setModules([]);
+    this.symbols.setKernel([]);
+  }
+
+  /**
+   * Where the kernel that `machine_kexec(struct kimage *)` is about to start may begin (include/linux/kexec.h): its first instruction is
+   * the first of one of the segments, at a physical address.
+   */
+  #kexecEntries(vp: number): bigint[] {
+    const image = this.machine.readRegister(vp, 'x0');
+    const members = this.btf?.members('kimage');
+    const segments = members?.find((m) => m.name === 'segment');
+    const count = members?.find((m) => m.name === 'nr_segments');
+    const entry = this.btf?.members('kexec_segment');
+    const mem = entry?.find((m) => m.name === 'mem');
+    const last = entry?.at(-1);
+    if (image === undefined || !segments || !count || !mem || !last) return [];
+    const read = this.reader(vp);
+    const size = last.offset + last.size;
+    const n = Math.min(MAX_SEGMENTS, Number(readU64(read, image + BigInt(count.offset)) ?? 0n));
+    return Array.from({ length: n }, (_, i) => readU64(read, image + BigInt(segments.offset + i * size + mem.offset))).filter(
+      (at) => at !== undefined && at < BigInt(this.machine.ramSize),
+    ) as bigint[];
+  }
+
+  /**
+   * Call after each slice: finds the kernel by its exception vectors, or by where a VP has stepped to, when its branch there was not seen;
+   * and the next one that it starts (kexec).
+   */
   poll(): void {
-    if (this.image) return;
     const { machine } = this;
     const gate = this.#gate;
     if (gate) {
@@ -199,13 +279,15 @@ export class GuestKernel {
     }
     for (let vp = 0; vp < machine.vpCount; vp++) {
       const vectors = machine.readRegister(vp, 'VBAR_EL1') ?? 0n;
-      if (vectors >> 48n !== 0xffffn || vectors === this.#triedVectors) continue;
+      if (vectors >> 48n !== 0xffffn) continue;
       const at = machine.translate(vp, vectors);
-      if (at === undefined) continue;
-      this.#triedVectors = vectors;
+      if (at === undefined || at === this.#triedVectors) continue;
+      // While user space runs the vectors are mapped elsewhere (CONFIG_UNMAP_KERNEL_AT_EL0); they are the same kernel's.
+      if (this.image && at >= this.#imageAt && at < this.#imageAt + this.image.size) continue;
+      this.#triedVectors = at;
       for (let start = at - (at % IMAGE_ALIGN); start >= 0 && at - start < MAX_IMAGE; start -= IMAGE_ALIGN) {
-        const header = machine.readPhysical(start, 64);
-        if (!header || !imageHeader(header)) continue;
+        const header = imageHeader(machine.readPhysical(start, 64) ?? new Uint8Array());
+        if (!header || at - start >= (header.imageSize || MAX_IMAGE)) continue;
         this.#load(start, vectors - BigInt(at - start));
         return;
       }
@@ -219,10 +301,21 @@ export class GuestKernel {
     const bytes = machine.readPhysical(at, Math.min(header?.imageSize || MAX_IMAGE, MAX_IMAGE, machine.ramSize - at));
     if (!bytes) return;
     const image = readKernelImage({ bytes, base });
+    // One whose start was not seen.
+    if (this.image) {
+      this.#forget({ at, bytes });
+      this.onReplaced();
+    }
     this.image = image;
     this.#imageAt = at;
     if (image.symbols.length > 0) this.symbols.setKernel(image.symbols, base + BigInt(image.size));
     this.btf = Btf.find(bytes);
+    const kexec = this.symbols.address('machine_kexec');
+    if (kexec !== undefined && kexec !== this.#kexec) {
+      if (this.#kexec !== undefined) machine.clearBreakpoint(this.#kexec);
+      machine.setBreakpoint(kexec);
+      this.#kexec = kexec;
+    }
     this.#moduleList = new ModuleList(this.btf, this.symbols.address('modules'));
     const facts = [
       `Linux ${image.release ?? '(no version banner)'}`,

@@ -27,7 +27,9 @@ const moduleName = (file: string): string =>
     .replaceAll('-', '_');
 
 export class SymbolFiles {
-  readonly #facts: KernelFacts;
+  #facts: KernelFacts;
+  /** The kernel that was launched. */
+  readonly #first: { readonly facts: KernelFacts; readonly own: string | undefined };
   /** The kernel in a machine, when there is one. */
   #kernel: GuestKernel | undefined;
   /** Files and folders that the user named. */
@@ -50,6 +52,7 @@ export class SymbolFiles {
    */
   constructor(facts: KernelFacts, own: string | undefined, named: readonly string[] = []) {
     this.#facts = facts;
+    this.#first = { facts, own };
     this.#named = named;
     this.opened = this.#openKernel(own);
   }
@@ -57,6 +60,8 @@ export class SymbolFiles {
   /** The kernel is about to run in a machine (again): it is told how to unwind, and tells where it is. */
   follow(kernel: GuestKernel): void {
     this.#kernel = kernel;
+    // After a reset it is the first again.
+    if (this.#facts !== this.#first.facts) void this.kernelChanged(this.#first.facts);
     kernel.rules = (pc) => this.rules(pc);
     this.update([]);
     this.placeKernel();
@@ -84,9 +89,21 @@ export class SymbolFiles {
     if (this.#kernel) this.update(this.#kernel.modules);
   }
 
+  /** Another kernel runs now: its files instead of the last one's. Resolves when they are there; nothing of the old ones is used meanwhile. */
+  async kernelChanged(facts: KernelFacts): Promise<void> {
+    this.#facts = facts;
+    this.#forgetFiles();
+    await this.again(facts === this.#first.facts ? this.#first.own : undefined);
+    this.placeKernel();
+  }
+
   #closed = false;
   close(): void {
     this.#closed = true;
+    this.#forgetFiles();
+  }
+
+  #forgetFiles(): void {
     for (const l of this.#loaded) l.info.close();
     this.#loaded = [];
   }

@@ -1,4 +1,5 @@
 /** Breakpoints: functions, instructions, and hypercalls as exception filters. */
+import path from 'node:path';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { hex } from '../../emulator/base/bits.ts';
 import type { Session } from '../session.ts';
@@ -59,6 +60,15 @@ export function findLine(session: Session, file: string, line: number): Found | 
   return best;
 }
 
+/** Why a line of a source file has no code. */
+function noLine(session: Session, file: string, line: number): string | undefined {
+  const { files, sources } = session.program;
+  const name = path.basename(file);
+  if (!files.all.length) return `no debug information: ${files.problems.get('') ?? 'none was found'}`;
+  const known = files.all.some((f) => sources.candidates(file).some((c) => f.info.findFiles(c).length));
+  return known ? `${name} has no code at line ${line} or after it` : `no code that has debug information is from ${name}`;
+}
+
 async function sourceBreakpoints(
   session: Session,
   args: DebugProtocol.SetBreakpointsArguments,
@@ -71,6 +81,7 @@ async function sourceBreakpoints(
   const items = wanted.map((b) => ({
     text: `${file}:${b.line}`,
     find: () => findLine(session, file, b.line),
+    why: () => noLine(session, file, b.line),
     condition: b.condition,
     hitCondition: b.hitCondition,
     logMessage: b.logMessage,
@@ -128,7 +139,12 @@ export const breakpoints = {
     session: Session,
     args: DebugProtocol.SetFunctionBreakpointsArguments,
   ): DebugProtocol.SetFunctionBreakpointsResponse['body'] {
-    const items = args.breakpoints.map((b) => ({ text: b.name, condition: b.condition, hitCondition: b.hitCondition }));
+    const items = args.breakpoints.map(({ name, condition, hitCondition }) => {
+      // As gdb writes it: `vmbus_drv.c:120`.
+      const m = /^\s*(\S+\.\w+):(\d+)\s*$/.exec(name);
+      const place = m && { find: () => findLine(session, m[1], Number(m[2])), why: () => noLine(session, m[1], Number(m[2])) };
+      return { text: name, condition, hitCondition, ...place };
+    });
     const made = session.codeBreakpoints.set('function', items, session.places);
     session.placeBreakpoints();
     return { breakpoints: made.map((b) => session.breakpointBody(b)) };

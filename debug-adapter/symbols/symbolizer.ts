@@ -57,6 +57,7 @@ export class Symbolizer {
   #modules: Table[] = [];
   #byName: Map<string, KernelSymbol[]> | undefined;
   #names: string[] | undefined;
+  #clones: Map<string, KernelSymbol[]> | undefined;
 
   /** Replaces the kernel's symbols. `end` is where the kernel ends. */
   setKernel(symbols: readonly KernelSymbol[], end?: bigint): void {
@@ -73,6 +74,7 @@ export class Symbolizer {
   #forget(): void {
     this.#byName = undefined;
     this.#names = undefined;
+    this.#clones = undefined;
   }
 
   /** Number of symbols. */
@@ -123,6 +125,28 @@ export class Symbolizer {
   /** All symbols called `name`. */
   named(name: string): readonly KernelSymbol[] {
     return this.#index().get(name) ?? [];
+  }
+
+  /** Copies of function `name` that the compiler has made for some of its callers: `name.isra.0`, `name.constprop.0`. */
+  clones(name: string): readonly KernelSymbol[] {
+    if (!this.#clones) {
+      this.#clones = new Map();
+      for (const [full, symbols] of this.#index()) {
+        const m = /^([^.]+)(?:\.(?:isra|constprop|part)\.\d+)+$/.exec(full);
+        if (m) this.#clones.set(m[1], [...(this.#clones.get(m[1]) ?? []), ...symbols]);
+      }
+    }
+    return this.#clones.get(name) ?? [];
+  }
+
+  /** A name that may have been meant by one that is none: the same in other case, or with underscores in front. */
+  similar(name: string): string | undefined {
+    const plain = (text: string): string => text.replace(/^_+/, '').toLowerCase();
+    const wanted = plain(name);
+    if (wanted.length < 3) return undefined;
+    for (const known of this.#index().keys())
+      if (known.length <= name.length + 4 && plain(known) === wanted && known !== name) return known;
+    return undefined;
   }
 
   /** Address of `name`; of several the first. */

@@ -5,8 +5,9 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { debianGuest, debianInitramfs, debianProgram } from '../../scripts/debian-guest.mjs';
+import { GuestKernel, KernelFacts } from '../../debug-adapter/linux/kernel.ts';
 import { unwrapKernel } from '../../debug-adapter/kernel-file.ts';
-import type { MachineConfig } from '../../emulator/index.ts';
+import type { Exit, MachineConfig } from '../../emulator/index.ts';
 import { emptyDisk } from '../unit/vmbus/fake-disk.ts';
 import { bound, debianConfig, Recorded, TROUBLE } from './debian.ts';
 
@@ -47,6 +48,30 @@ const MOVE = 'for c in /sys/bus/vmbus/devices/*/channels/*/cpu; do echo 0 >$c; d
 const load = (kind: '-l' | '-p', append: string): string =>
   `/sbin/kexec ${kind} /second/Image --no-checks --initrd=/second/initrd --command-line="console=ttyAMA0 ${append}"`;
 
+/** Runs to the guest's end as a debugger would: which kernels it sees, and where their symbols say that they start. */
+function watched({ machine }: Recorded): { exit: Exit; kernels: { release?: string; another: boolean; started: boolean }[] } {
+  const kernel = new GuestKernel(machine, new KernelFacts(new Uint8Array(), 'kernel'));
+  const kernels: { release?: string; another: boolean; started: boolean }[] = [];
+  let start: bigint | undefined;
+  let another = false;
+  kernel.onReplaced = () => {
+    another = true;
+  };
+  kernel.onFound = () => {
+    kernels.push({ release: kernel.image?.release, another, started: false });
+    if (start !== undefined) machine.clearBreakpoint(start);
+    start = kernel.symbols.address('start_kernel');
+    if (start !== undefined) machine.setBreakpoint(start);
+  };
+  for (let resumeVp: number | undefined; ; ) {
+    const exit = machine.run({ instructions: 10_000_000, resumeVp });
+    resumeVp = exit.kind === 'breakpoint' ? exit.vp : undefined;
+    if (exit.kind === 'breakpoint' && exit.pc === start) (kernels.at(-1) ?? { started: false }).started = true;
+    if (!kernel.absorb(exit)) kernel.poll();
+    if (exit.kind !== 'limit' && exit.kind !== 'breakpoint') return { exit, kernels };
+  }
+}
+
 for (const [first, second, cpus] of [
   ['own', 'own', 1],
   ['own', 'sid', 4],
@@ -54,7 +79,14 @@ for (const [first, second, cpus] of [
 ] as const)
   test(`kexec with ${cpus} VPs: the kernel of ${first} starts ${second}'s, which finds VMBus and every device again`, async () => {
     const guest = await machineWith(first, second, `${READ}; ${MOVE}; ${load('-l', '')} && /sbin/kexec -e`, { cpus });
-    assert.deepEqual(guest.finish(), { kind: 'power-off' }, guest.console.slice(-3000));
+    const { exit, kernels } = watched(guest);
+    assert.deepEqual(exit, { kind: 'power-off' }, guest.console.slice(-3000));
+    // A breakpoint at the start of each is met: a debugger knows the next kernel before its first line of C.
+    const releases = [...guest.console.matchAll(/Linux version (\S+) /g)].map((m) => m[1]);
+    assert.deepEqual(
+      kernels,
+      releases.map((release, i) => ({ release, another: i > 0, started: true })),
+    );
     assert.equal([...guest.console.matchAll(/Booting Linux on physical CPU/g)].length, 2);
     assert.equal([...guest.console.matchAll(/Vmbus version/g)].length, 2);
     const again = guest.console.slice(guest.console.lastIndexOf('Booting Linux'));

@@ -10,6 +10,7 @@ import {
   hypercallContext,
   hypercallStop,
   judge,
+  type Places,
 } from '../../../debug-adapter/stops.ts';
 import { Symbolizer } from '../../../debug-adapter/symbols/symbolizer.ts';
 import { UserError } from '../../../debug-adapter/user-error.ts';
@@ -190,7 +191,7 @@ test('function breakpoints: by name, offset or address; all places of a name; pe
     clearBreakpoint: (a: bigint) => placed.delete(a),
   } as unknown as Machine;
   const points = new CodeBreakpoints();
-  const places = { symbols, functionAddresses: () => undefined };
+  const places: Places = { symbols, functionAddresses: () => undefined, describes: () => false };
   points.set(
     'function',
     [{ text: 'twice' }, { text: 'once+0x8' }, { text: '0x4000' }, { text: 'never', condition: '1 +' }],
@@ -198,7 +199,7 @@ test('function breakpoints: by name, offset or address; all places of a name; pe
   );
   points.place(machine);
   assert.deepEqual([...placed], [0x4000n]);
-  assert.equal(points.pending, true);
+  assert.equal(points.named, true);
   assert.match(points.list[3].problem ?? '', /missing at the end/);
   const s = (address: bigint, name: string) => ({ address, name, type: 'T', size: 0 });
   symbols.setKernel([s(0x1000n, 'twice'), s(0x2000n, 'once'), s(0x3000n, 'twice')], 0x9000n);
@@ -217,8 +218,8 @@ test('function breakpoints: by name, offset or address; all places of a name; pe
     points.at(0x3000n).map((b) => b.text),
     ['twice'],
   );
-  assert.equal(points.pending, false);
   points.set('function', [], places);
+  assert.equal(points.named, false, 'modules that are loaded are of no interest');
   points.internal.clear();
   points.place(machine);
   assert.deepEqual([...placed], []);
@@ -227,4 +228,16 @@ test('function breakpoints: by name, offset or address; all places of a name; pe
   symbols.setModules([{ symbols: [inModule], end: 0xb000n }]);
   assert.deepEqual(codeAddresses('once', symbols), [0x2000n, 0xa000n]);
   assert.deepEqual(codeAddresses('once+0x4 [m]', symbols), [0xa004n], 'as call stacks show it');
+  const clones = ['once.constprop.0', 'once.isra.3.part.1', 'once.cold', 'once.llvm.12'];
+  symbols.setKernel([s(0x2000n, 'once'), ...clones.map((name, i) => s(0x3000n + BigInt(i) * 16n, name))], 0x9000n);
+  assert.deepEqual(codeAddresses('once [m]', symbols), [0xa000n]);
+  assert.deepEqual(
+    codeAddresses('once', symbols),
+    [0x2000n, 0xa000n, 0x3000n, 0x3010n],
+    'clones are copies, cold parts are none',
+  );
+  // Debug information knows some of the places; what it does not describe comes from the symbol table.
+  const described: Places = { symbols, functionAddresses: () => [0x2004n], describes: (a) => a < 0x9000n };
+  points.set('function', [{ text: 'once' }], described);
+  assert.deepEqual(points.list[0].addresses, [0x2004n, 0xa000n]);
 });

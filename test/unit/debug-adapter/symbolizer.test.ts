@@ -37,6 +37,15 @@ test('an address is in the last symbol at or below it, the first of several at o
   assert.equal(s.format(K - 0xff0n), 'probe+0x10 [hv_x]');
 });
 
+test('a name that is none is near one that differs in case or in leading underscores', () => {
+  const s = new Symbolizer();
+  s.setKernel([symbol(K, '_printk'), symbol(K + 16n, 'HvPost')], K + 0x1000n);
+  assert.deepEqual(
+    ['printk', 'hvpost', '_printk', 'nothing', 'x'].map((n) => s.similar(n)),
+    ['_printk', 'HvPost', undefined, undefined, undefined],
+  );
+});
+
 test('what is outside of everything has no name', () => {
   const s = sample();
   for (const a of [0n, K - 0x800n, K - 1n, K + 0x210n, K + 0x1000n, (1n << 64n) - 1n])
