@@ -5,7 +5,7 @@ import { valueText } from './describe.ts';
 import type { Target, Value } from './expression/evaluate.ts';
 import { stackOf } from './linux/callers.ts';
 import type { GuestKernel } from './linux/kernel.ts';
-import { frameVariables, typesOf } from './linux/types.ts';
+import { frameVariables, objectName, typesOf } from './linux/types.ts';
 import type { Frame } from './linux/unwind.ts';
 import { readU64 } from './symbols/memory.ts';
 import { UserError } from './user-error.ts';
@@ -221,6 +221,7 @@ export function viewFor(kernel: GuestKernel, vp: number, hex = false): View {
     },
     symbols,
     types: typesOf(kernel, vp),
+    object: (address) => objectName(kernel, address),
     hex,
   };
 }

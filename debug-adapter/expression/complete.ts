@@ -1,4 +1,4 @@
-/** Completion of expressions: members after `.` and `->`, names of structs after `struct`. */
+/** Completion of expressions: members after `.` and `->`, names of structs after `struct`, of a file or module after `::`. */
 import { memberNames, plain, findMember, typeName, type CompoundType } from '../types/model.ts';
 import { ValueError } from '../types/value.ts';
 import { type Context, locate } from './evaluate.ts';
@@ -6,7 +6,7 @@ import { ExpressionError, parse } from './parse.ts';
 
 export interface Completion {
   readonly name: string;
-  readonly kind: 'field' | 'class' | 'enum';
+  readonly kind: 'field' | 'class' | 'enum' | 'variable';
   /** Its type. */
   readonly detail?: string;
 }
@@ -14,9 +14,12 @@ export interface Completions {
   /** What of the text the names replace. */
   readonly prefix: string;
   readonly items: readonly Completion[];
+  /** Any other name may stand there, too. */
+  readonly more?: true;
 }
 
-const MAX_ITEMS = 200;
+/** More than any struct of the kernel has members. */
+const MAX_ITEMS = 1000;
 const CLOSING: Readonly<Record<string, string>> = { ')': '(', ']': '[' };
 
 /** Where the postfix expression starts that ends at `end`: `a->b[1]` of `1 + a->b[1]`. */
@@ -56,6 +59,16 @@ export function completeExpression(before: string, context: Context): Completion
     const names = tag[2] === '' ? [] : (context.types?.complete(tag[1] as 'struct', tag[2], MAX_ITEMS) ?? []);
     return { prefix: tag[2], items: names.map((name) => ({ name, kind: tag[1] === 'enum' ? 'enum' : 'class' })) };
   }
+  const scoped = /(?:'([^']+)'|([\w./-]+))::(\w*)$/.exec(before);
+  if (scoped) {
+    const names = context.types?.completeIn(scoped[1] ?? scoped[2], scoped[3], MAX_ITEMS) ?? [];
+    return { prefix: scoped[3], items: names.map((name) => ({ name, kind: 'variable' })) };
+  }
+  const cast = /\(\s*(?:(?:const|volatile)\s+)?([A-Za-z_]\w+)$/.exec(before);
+  const types = cast ? (context.types?.complete('typedef', cast[1], MAX_ITEMS) ?? []) : [];
+  // What is in parentheses may be a type as well as a value: others add those.
+  if (cast && types.length && !/[\w\])]\s*\(\s*\w*$/.test(before))
+    return { prefix: cast[1], items: types.map((name) => ({ name, kind: 'class' })), more: true };
   const access = /(->|\.)\s*(\w*)$/.exec(before);
   if (!access) return undefined;
   const start = startOfPostfix(before, access.index);

@@ -1,4 +1,5 @@
 /** The C types of a running kernel and its modules: sources put together, and looked for again when modules come and go. */
+import { hex } from '../../emulator/base/bits.ts';
 import { viewOf } from '../../emulator/base/struct.ts';
 import type { Btf } from '../symbols/btf.ts';
 import { BtfTypes } from '../types/btf-types.ts';
@@ -110,6 +111,16 @@ export function typesOf(kernel: GuestKernel, vp: number): Catalog {
   const types = of(kernel);
   types.refresh(vp);
   return types.catalog;
+}
+
+/** The variable that a symbol file has at an address: `init_task+0x778`, with ` [module]`. Most kernels' own symbols are functions only. */
+export function objectName(kernel: GuestKernel, address: bigint): string | undefined {
+  for (const file of of(kernel).files()) {
+    const found = file.objectAt(address);
+    if (!found) continue;
+    return `${found.name}${found.offset ? `+${hex(found.offset)}` : ''}${file.module === undefined ? '' : ` [${file.module}]`}`;
+  }
+  return undefined;
 }
 
 /** Types and variables of these files are believed before what the kernel itself tells, from now on. */

@@ -254,18 +254,17 @@ export const evaluation = {
     }
     const { lookup } = scope(session, args.frameId);
     const inside = completeExpression(before, lookup);
-    if (inside) {
-      const at = before.length - inside.prefix.length;
-      return {
-        targets: inside.items.map((i) => ({
-          label: i.name,
-          type: i.kind,
-          start: at,
-          length: inside.prefix.length,
-          ...(i.detail ? { detail: i.detail } : {}),
-        })),
-      };
-    }
+    const at = before.length - (inside?.prefix.length ?? 0);
+    const first = (inside?.items ?? []).map(
+      (i): DebugProtocol.CompletionItem => ({
+        label: i.name,
+        type: i.kind,
+        start: at,
+        length: inside?.prefix.length ?? 0,
+        ...(i.detail ? { detail: i.detail } : {}),
+      }),
+    );
+    if (inside && !inside.more) return { targets: first };
     if (word.startsWith('$'))
       return {
         targets: [...FUNCTIONS, ...machine.registers().map((r) => r.name)]
@@ -291,7 +290,9 @@ export const evaluation = {
     const known = new Set(symbols.map((s) => s.label));
     const others = word.length >= 2 ? (lookup.types?.complete('variable', word, 100) ?? []) : [];
     const variables = others.filter((name) => !known.has(name)).map((name) => target(name, 'variable'));
-    return { targets: [...commands, ...locals, ...symbols, ...variables] };
+    const constants = word.length >= 2 ? (lookup.types?.complete('constant', word, 100) ?? []) : [];
+    const enumerators = constants.map((name) => target(name, 'enum'));
+    return { targets: [...first, ...commands, ...locals, ...symbols, ...variables, ...enumerators] };
   },
 };
 

@@ -52,7 +52,7 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   supportsSetExpression: true,
   supportsEvaluateForHovers: true,
   supportsCompletionsRequest: true,
-  completionTriggerCharacters: ['$', '.'],
+  completionTriggerCharacters: ['$', '.', '>', ':'],
   supportsModulesRequest: true,
   supportsCancelRequest: true,
   supportsValueFormattingOptions: true,

@@ -249,6 +249,25 @@ export class Btf {
     return undefined;
   }
 
+  /** Names of enumerators that start with `prefix`, at most `limit`. */
+  enumeratorsWith(prefix: string, limit: number): string[] {
+    const out = new Set<string>();
+    for (const [kind, words] of [
+      [KIND.ENUM, 2],
+      [KIND.ENUM64, 3],
+    ] as const)
+      for (const id of this.ids(kind)) {
+        const at = this.#types[id - this.#firstId];
+        const vlen = this.#view.getUint32(at + 4, true) & 0xffff;
+        for (let i = 0; i < vlen; i++) {
+          if (out.size >= limit) return [...out];
+          const name = this.#string(this.#view.getUint32(at + 12 + 4 * words * i, true));
+          if (name.startsWith(prefix)) out.add(name);
+        }
+      }
+    return [...out];
+  }
+
   /** Names of this section's own types of these kinds that start with `prefix`, at most `limit`, in the order of the section. */
   complete(prefix: string, limit: number, ...kinds: number[]): string[] {
     const out = new Set<string>();

@@ -1,6 +1,11 @@
 /** A symbol file together with where the guest runs its code: link-time addresses to the guest's and back. */
 import { CallFrameTable, type UnwindRow } from './dwarf/cfi.ts';
 import type { DebugInfo } from './dwarf/debug-info.ts';
+import { STT } from './elf.ts';
+import { withoutDamage } from './byte-source.ts';
+
+/** Symbols before an address that are looked at for an object that has it. */
+const NEAR = 16;
 
 /** A stretch of a file's places (elf-file.ts) and the guest address of its first byte. */
 export interface Stretch {
@@ -43,6 +48,27 @@ export class LoadedSymbols {
   toGuest(address: bigint): bigint[] {
     const place = this.info.elf.place(address);
     return this.#stretches.filter((s) => place >= s.from && place < s.to).map((s) => s.address + BigInt(place - s.from));
+  }
+
+  /** The object (a variable) of the file's symbol table that has a guest address. Damaged information is none. */
+  objectAt(address: bigint): { readonly name: string; readonly offset: number } | undefined {
+    const at = this.toFile(address);
+    if (at === undefined) return undefined;
+    const { elf } = this.info;
+    const place = elf.place(at);
+    return withoutDamage(() => {
+      const { places, sizes, infos, name } = elf.symbols;
+      let low = 0;
+      let high = places.length;
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        if (places[middle] <= place) low = middle + 1;
+        else high = middle;
+      }
+      for (let i = low - 1, n = 0; i >= 0 && n < NEAR; i--, n++)
+        if ((infos[i] & 15) === STT.OBJECT && place < places[i] + sizes[i]) return { name: name(i), offset: place - places[i] };
+      return undefined;
+    }, undefined);
   }
 
   /** Call frame information of the instruction at a guest address. Damaged information is none. */

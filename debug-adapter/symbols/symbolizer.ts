@@ -154,8 +154,8 @@ export class Symbolizer {
     return this.#index().get(name)?.[0].address;
   }
 
-  /** Up to `limit` names that start with `prefix`, in order. */
-  complete(prefix: string, limit: number): string[] {
+  /** Up to `limit` names that start with `prefix`, in order; only those of `module` where it is given, '' being the kernel. */
+  complete(prefix: string, limit: number, module?: string): string[] {
     this.#names ??= [...this.#index().keys()].sort();
     const names = this.#names;
     let lo = 0;
@@ -166,7 +166,8 @@ export class Symbolizer {
       else hi = mid;
     }
     const out: string[] = [];
-    for (; lo < names.length && out.length < limit && names[lo].startsWith(prefix); lo++) out.push(names[lo]);
+    for (; lo < names.length && out.length < limit && names[lo].startsWith(prefix); lo++)
+      if (module === undefined || this.named(names[lo]).some((s) => (s.module ?? '') === module)) out.push(names[lo]);
     return out;
   }
 

@@ -190,7 +190,8 @@ export class BtfTypes implements TypeSource {
     return id === 0 ? undefined : this.type(id);
   }
 
-  complete(tag: Tag | 'variable', prefix: string, limit: number): string[] {
+  complete(tag: Tag | 'variable' | 'constant', prefix: string, limit: number): string[] {
+    if (tag === 'constant') return this.#btf.enumeratorsWith(prefix, limit);
     if (tag === 'variable') return this.#btf.complete(prefix, limit, KIND.VAR);
     return this.#btf.complete(prefix, limit, ...TAG_KINDS[tag]);
   }

@@ -58,7 +58,9 @@ export interface TypeSource {
   /** Type of a function. */
   functionType(name: string): Type | undefined;
   /** Names that start with `prefix`, at most `limit`. */
-  complete(tag: Tag | 'variable', prefix: string, limit: number): string[];
+  complete(tag: Tag | 'variable' | 'constant', prefix: string, limit: number): string[];
+  /** Variables of a source file, where the source tells files apart. */
+  variablesIn?(file: string, prefix: string, limit: number): string[];
   /** Per-CPU variables with their offsets in the per-CPU area, where the source lists them. */
   perCpuVariables?(): ReadonlyMap<string, { readonly offset: number }>;
 }
@@ -243,13 +245,28 @@ export class Catalog {
   }
 
   /** Names that start with `prefix`, at most `limit`, sorted. */
-  complete(tag: Tag | 'variable', prefix: string, limit: number): string[] {
+  complete(tag: Tag | 'variable' | 'constant', prefix: string, limit: number): string[] {
     const out = new Set<string>();
     for (const source of this.#sources) {
       if (out.size >= limit) break;
       for (const name of source.complete(tag, prefix, limit - out.size)) out.add(name);
     }
     return [...out].sort();
+  }
+
+  /** Names of variables of a source file or of a module (`vmlinux`: the kernel) that start with `prefix`, sorted. */
+  completeIn(scope: string, prefix: string, limit: number): string[] {
+    const out = new Set<string>();
+    if (isFile(scope))
+      for (const source of this.#sources) for (const name of source.variablesIn?.(scope, prefix, limit) ?? []) out.add(name);
+    else {
+      const module = scope.replaceAll('-', '_');
+      const own = module === 'vmlinux' ? undefined : module;
+      for (const source of this.#sources)
+        if (source.module === own) for (const name of source.complete('variable', prefix, limit)) out.add(name);
+      for (const name of this.#symbols.complete(prefix, limit, own ?? '')) out.add(name);
+    }
+    return [...out].sort().slice(0, limit);
   }
 }
 

@@ -266,8 +266,24 @@ export class DwarfTypes implements TypeSource {
     return die && this.type(die);
   }
 
-  complete(tag: Tag | 'variable', prefix: string, limit: number): string[] {
-    return this.#info.namesWith(prefix, [tag === 'variable' ? KIND.variable : TAG_KINDS[tag]], limit);
+  complete(tag: Tag | 'variable' | 'constant', prefix: string, limit: number): string[] {
+    const kind = tag === 'variable' ? KIND.variable : tag === 'constant' ? KIND.enumerator : TAG_KINDS[tag];
+    return this.#info.namesWith(prefix, [kind], limit);
+  }
+
+  /** Variables outside functions of source files whose path ends like this, that start with `prefix`. */
+  variablesIn(file: string, prefix: string, limit: number): string[] {
+    return withoutDamage(() => {
+      const out = new Set<string>();
+      for (const unit of this.#info.unitsOf(file))
+        for (const die of unit.root.children()) {
+          if (out.size >= limit) return [...out];
+          if (die.tag !== DW_TAG.variable || die.flag(DW_AT.declaration)) continue;
+          const { name } = die;
+          if (name?.startsWith(prefix)) out.add(name);
+        }
+      return [...out];
+    }, []);
   }
 }
 

@@ -1,5 +1,6 @@
 /** Values as text: one line, bounded, whatever the guest has there. */
 import { hex } from '../../emulator/base/bits.ts';
+import { viewOf } from '../../emulator/base/struct.ts';
 import type { Symbolizer } from '../symbols/symbolizer.ts';
 import type { Catalog } from './catalog.ts';
 import { type EnumType, MAX_NESTING, type PlainType, plain, sizeOf, type Type } from './model.ts';
@@ -12,6 +13,8 @@ export interface View {
   readonly symbols: Symbolizer;
   readonly types?: Catalog;
   readonly module?: string;
+  /** The variable at an address, where symbol files have it: `init_task+0x10`. */
+  object?(address: bigint): string | undefined;
   /** Numbers in hexadecimal only. */
   readonly hex?: boolean;
 }
@@ -34,6 +37,8 @@ export function addressText(address: bigint, symbols: Symbolizer): string {
  * that it has is that one's only when its type is as long.
  */
 function pointedText(address: bigint, view: View, short: boolean): string {
+  const object = address >> 63n ? view.object?.(address) : undefined;
+  if (object !== undefined) return `${hex(address, 16)} <${object}>`;
   const at = view.symbols.at(address);
   let known = at !== undefined;
   if (at && at.offset > 0 && at.symbol.size === 0 && !/[tTwW]/.test(at.symbol.type)) {
@@ -55,6 +60,17 @@ export const resolved = (type: Type, view: View): PlainType => view.types?.resol
 const isCharacter = (type: Type): boolean => {
   const t = plain(type);
   return t.kind === 'base' && t.encoding === 'character';
+};
+/** What may be text or small numbers: a look at the bytes tells. (A typedef such as u8 says that it is numbers.) */
+const mayBeCharacter = (type: Type): boolean => {
+  let t = type;
+  for (let i = 0; i < MAX_NESTING && (t.kind === 'const' || t.kind === 'volatile'); i++) t = t.to;
+  return t.kind === 'base' && t.name === 'unsigned char';
+};
+/** Printable ASCII up to the NUL, and something before it. */
+const looksLikeText = (bytes: Uint8Array): boolean => {
+  const end = bytes.indexOf(0);
+  return end > 0 && bytes.subarray(0, end).every((c) => c >= 0x20 && c < 0x7f);
 };
 
 /** Do the enumerators stand for bits? gdb's rule: each is a power of two, none has another's. */
@@ -97,6 +113,13 @@ function integerText(value: bigint, size: number, signed: boolean, view: View, t
   const more = value > 9n || value < -9n;
   if (signed || told) return more ? `${value} (${hex(bits)})` : `${value}`;
   return more && bits < 1n << 32n ? `${hex(bits)} (${bits})` : hex(bits, size > 8 ? 32 : 0);
+}
+
+/** A short printable string of what is called unsigned char. */
+function mayBeText(type: Type, address: bigint, view: View): boolean {
+  if (!mayBeCharacter(type)) return false;
+  const bytes = view.memory.read(address, Math.min(256, 4096 - Number(address & 4095n)));
+  return bytes !== undefined && looksLikeText(bytes);
 }
 
 /** Characters at an address up to the NUL; undefined when they are not readable or no text. */
@@ -144,7 +167,7 @@ function text(value: Value, view: View, depth: number): string {
       const address = BigInt.asUintN(64, value.value);
       if (t.untyped) return addressText(address, view.symbols);
       if (address === 0n) return depth > 0 ? '0x0' : hex(0n);
-      const string = isCharacter(t.to) ? textAt(address, view) : undefined;
+      const string = isCharacter(t.to) || mayBeText(t.to, address, view) ? textAt(address, view) : undefined;
       const where = pointedText(address, view, depth > 0);
       return string === undefined ? where : `${where} ${string}`;
     }
@@ -175,6 +198,10 @@ function arrayText(value: Value, t: Extract<PlainType, { kind: 'array' }>, view:
     if (t.count !== undefined) return charArrayText(readUpTo(value, t.count));
     const string = textAt(value.value, view);
     if (string !== undefined) return string;
+  }
+  if (t.count !== undefined && t.count > 1 && mayBeCharacter(t.element)) {
+    const bytes = readUpTo(value, t.count);
+    if (looksLikeText(bytes)) return charArrayText(bytes);
   }
   if (t.count === undefined) return `${depth > 0 ? '' : `${addressText(value.value, view.symbols)} `}[...]`;
   if (depth >= MAX_DEPTH) return '{...}';
@@ -210,7 +237,7 @@ function sameBytes(value: Value, a: number, b: number, size: number): boolean {
 
 /** Element `index` of an array. */
 export const elementAt = (value: Value, element: Type, index: number, size = sizeOf(element)): Value =>
-  new Value({ type: element, storage: value.storage, offset: value.offset + index * size });
+  new Value({ type: element, storage: value.storage, offset: value.offset + index * size, from: value.from });
 
 /** include/linux/uuid.h: of a guid_t the first three fields are little-endian, a uuid_t is as it is written. */
 const IDENTIFIERS: Readonly<Record<string, readonly number[]>> = {
@@ -234,12 +261,30 @@ function identifierText(value: Value): string | undefined {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
+/** A set of CPUs as the kernel's own `%*pbl` writes it: `0-3,5`. Bits from nr_cpu_ids on mean nothing (include/linux/cpumask.h). */
+function cpusText(value: Value, view: View): string {
+  const bytes = value.bytes();
+  const known = view.types?.variable('nr_cpu_ids');
+  const raw = known && view.memory.read(known.address, 4);
+  const limit = Math.min(bytes.length * 8, raw ? viewOf(raw).getUint32(0, true) : bytes.length * 8);
+  const has = (cpu: number): boolean => cpu < limit && (bytes[cpu >> 3] & (1 << (cpu & 7))) !== 0;
+  const parts: string[] = [];
+  for (let cpu = 0; cpu < limit; cpu++) {
+    if (!has(cpu)) continue;
+    const first = cpu;
+    while (has(cpu + 1)) cpu++;
+    parts.push(first === cpu ? `${first}` : `${first}-${cpu}`);
+  }
+  return parts.length ? `CPUs ${parts.join(',')}` : 'no CPUs';
+}
+
 function structText(value: Value, t: Extract<PlainType, { kind: 'struct' | 'union' }>, view: View, depth: number): string {
   if (t.incomplete) return '<incomplete type>';
   // Say once that nothing is there.
   if (t.size > 0) value.storage?.read(value.offset, 1);
   const identifier = identifierText(value);
   if (identifier !== undefined) return identifier;
+  if (t.name === 'cpumask') return cpusText(value, view);
   const elements = elementsOf(value, view);
   if (elements) return elements.summary;
   if (depth >= MAX_DEPTH) return '{...}';

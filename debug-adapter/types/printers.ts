@@ -11,8 +11,8 @@ import { MemoryStorage, numberOf, Value } from './value.ts';
 const MAX_ELEMENTS = 10_000;
 
 /**
- * What a list (list_head), hash list (hlist_head), red-black tree (rb_root) or xarray holds: `struct.member` or the variable that
- * is its head, the struct of its elements, and by which member they are linked. Of an xarray: what its entries point to.
+ * What a list (list_head), hash list (hlist_head), red-black tree (rb_root), xarray or maple tree holds: `struct.member` or the variable that
+ * is its head, the struct of its elements, and by which member they are linked. Of the last two: what their entries point to.
  */
 const CONTAINERS: Readonly<Record<string, readonly [struct: string, member: string]>> = {
   // include/linux/sched.h, sched/signal.h, pid.h
@@ -36,6 +36,8 @@ const CONTAINERS: Readonly<Record<string, readonly [struct: string, member: stri
   'worker_pool.worklist': ['work_struct', 'entry'],
   'worker_pool.workers': ['worker', 'node'],
   'worker_pool.idle_list': ['worker', 'entry'],
+  'worker_pool.busy_hash': ['worker', 'hentry'],
+  'timer_base.vectors': ['timer_list', 'entry'],
   'mutex.wait_list': ['mutex_waiter', 'list'],
   'semaphore.wait_list': ['semaphore_waiter', 'list'],
   'rw_semaphore.wait_list': ['rwsem_waiter', 'list'],
@@ -49,6 +51,7 @@ const CONTAINERS: Readonly<Record<string, readonly [struct: string, member: stri
   'dentry.d_children': ['dentry', 'd_sib'],
   'mnt_namespace.list': ['mount', 'mnt_list'],
   'mount.mnt_mounts': ['mount', 'mnt_child'],
+  'mm_struct.mm_mt': ['vm_area_struct', ''],
   'address_space.i_pages': ['page', ''],
   'address_space.i_mmap': ['vm_area_struct', 'shared.rb'],
   'eventpoll.rbr': ['epitem', 'rbn'],
@@ -70,6 +73,9 @@ const CONTAINERS: Readonly<Record<string, readonly [struct: string, member: stri
   'net_device.napi_list': ['napi_struct', 'dev_list'],
   // include/linux/irqdomain.h
   'irq_domain.revmap_tree': ['irq_data', ''],
+  // kernel/irq/irqdesc.c: a radix tree, since 6.5 a maple tree
+  irq_desc_tree: ['irq_desc', ''],
+  sparse_irqs: ['irq_desc', ''],
   // include/linux/hyperv.h, drivers/hv/hyperv_vmbus.h
   'vmbus_connection.chn_msg_list': ['vmbus_channel_msginfo', 'msglistentry'],
   'vmbus_connection.chn_list': ['vmbus_channel', 'listentry'],
@@ -92,6 +98,7 @@ export const LABELS: Readonly<Record<string, readonly string[]>> = {
   vmbus_channel: ['offermsg.child_relid', 'state', 'offermsg.offer.if_type'],
   resource: ['start', 'end', 'name'],
   file_system_type: ['name'],
+  irq_desc: ['irq_data.irq', 'action'],
   work_struct: ['func'],
   timer_list: ['expires', 'function'],
 };
@@ -126,12 +133,20 @@ interface Walk {
 class Visits {
   readonly walk: Walk = { links: [] };
   readonly #seen = new Set<bigint>();
+  readonly #nodes = new Set<bigint>();
 
   visit(address: bigint, index?: bigint): boolean {
     if (this.#seen.has(address)) return this.stop(`${hex(address)} comes a second time: the links are broken`);
     if (this.walk.links.length >= MAX_ELEMENTS) return this.stop(`more than ${MAX_ELEMENTS} elements`);
     this.#seen.add(address);
     this.walk.links.push({ address, ...(index === undefined ? {} : { index }) });
+    return true;
+  }
+  /** The same for a node inside, which is no element. */
+  enter(address: bigint): boolean {
+    if (this.#nodes.has(address)) return this.stop(`the node at ${hex(address)} comes a second time: the links are broken`);
+    if (this.#nodes.size >= MAX_ELEMENTS) return this.stop(`more than ${MAX_ELEMENTS} nodes`);
+    this.#nodes.add(address);
     return true;
   }
   stop(problem: string): false {
@@ -206,6 +221,7 @@ function walkXarray(view: View, head: bigint): Walk {
     const at = entry - 2n;
     if (!slots || !shiftAt || count < 1 || count > 1024) return visits.stop('struct xa_node is not known');
     if (depth > 12) return visits.stop('deeper than an xarray can be');
+    if (!visits.enter(at)) return false;
     const shift = view.memory.read(at + BigInt(shiftAt.offset), 1)?.[0];
     const raw = view.memory.read(at + BigInt(slots.offset), 8 * count);
     if (shift === undefined || !raw) return visits.stop(`cannot read the node at ${hex(at)}`);
@@ -215,6 +231,58 @@ function walkXarray(view: View, head: bigint): Walk {
     return true;
   };
   go(head, 0n, 0);
+  return visits.walk;
+}
+
+/**
+ * include/linux/maple_tree.h: the root is a node when it is an internal entry (binary 10 at its end) above 4096, else the only entry. A
+ * node's kind is in bits 6:3 (1: a leaf of ranges, 2: ranges, 3: ranges with gaps), its address is a multiple of 256. Slot i has what is
+ * at indices up to pivot i: an entry in a leaf, a node elsewhere; a pivot of 0 ends the list.
+ */
+function walkMaple(view: View, value: Value): Walk | undefined {
+  const { types } = view;
+  const root = types?.member(value.type, 'ma_root');
+  if (!types || !root) return undefined;
+  const visits = new Visits();
+  const layout = (name: string) => {
+    const struct = types.find('struct', name);
+    const count = (type: Type | undefined): number => {
+      const array = type && plain(type);
+      return array?.kind === 'array' ? Math.min(array.count ?? 0, 256) : 0;
+    };
+    const pivot = struct && types.member(struct, 'pivot');
+    const slot = struct && types.member(struct, 'slot');
+    return pivot && slot && { pivot: pivot.offset, slot: slot.offset, pivots: count(pivot.type), slots: count(slot.type) };
+  };
+  const ranges = layout('maple_range_64');
+  const gaps = layout('maple_arange_64');
+  const entry = (of: bigint, index: bigint): boolean => of === 0n || (of & 3n) === 2n || visits.visit(of, index);
+  const node = (of: bigint, from: bigint, last: bigint, depth: number): boolean => {
+    if (of === 0n) return true;
+    const at = of & ~0xffn;
+    const kind = Number((of >> 3n) & 15n);
+    const shape = kind === 3 ? gaps : kind === 1 || kind === 2 ? ranges : undefined;
+    if (!shape) return visits.stop(`a node of kind ${kind} at ${hex(at)} is not known`);
+    if (depth > 31) return visits.stop('deeper than a maple tree can be');
+    if (!visits.enter(at)) return false;
+    const pivots = view.memory.read(at + BigInt(shape.pivot), 8 * shape.pivots);
+    const slots = view.memory.read(at + BigInt(shape.slot), 8 * shape.slots);
+    if (!pivots || !slots) return visits.stop(`cannot read the node at ${hex(at)}`);
+    const word = (bytes: Uint8Array, i: number): bigint => numberOf(bytes.subarray(8 * i, 8 * i + 8));
+    for (let i = 0, start = from; i < shape.slots; i++) {
+      const pivot = i < shape.pivots ? word(pivots, i) : last;
+      const end = (pivot === 0n && i > 0) || pivot > last ? last : pivot;
+      const inside = word(slots, i);
+      if (!(kind === 1 ? entry(inside, start) : node(inside, start, end, depth + 1))) return false;
+      if (end >= last) break;
+      start = end + 1n;
+    }
+    return true;
+  };
+  const head = new Value({ type: pointerTo(VOID), storage: value.storage, offset: value.offset + root.offset });
+  const first = head.value;
+  if ((first & 3n) === 2n && first > 4096n) node(first, 0n, (1n << 64n) - 1n, 0);
+  else entry(first, 0n);
   return visits.walk;
 }
 
@@ -228,6 +296,7 @@ const KINDS: Readonly<Record<string, { word: string; walk(view: View, value: Val
   rb_root_cached: { word: 'tree', walk: (view, v) => walkTree(view, u64Of(v)) },
   xarray: { word: 'xarray', walk: walkMember('xa_head') },
   idr: { word: 'xarray', walk: walkMember('idr_rt.xa_head') },
+  maple_tree: { word: 'maple tree', walk: walkMaple },
 };
 
 function walkMember(path: string): (view: View, value: Value) => Walk | undefined {
@@ -250,7 +319,7 @@ export function elementsOf(value: Value, view: View): Elements | undefined {
   const struct = row && view.types?.find('struct', row[0]);
   const link = struct && row[1] !== '' ? view.types?.member(struct, row[1]) : undefined;
   // The entries of an xarray can be shown without knowing what they are.
-  if (word !== 'xarray' && (!struct || !link)) return undefined;
+  if (word !== 'xarray' && word !== 'maple tree' && (!struct || !link)) return undefined;
   const found = walk(view, value);
   if (!found) return undefined;
   const values = found.links.map(({ address, index }, i) =>
@@ -271,7 +340,7 @@ function element(
   address: bigint,
   index: bigint,
 ): Elements['values'][number] {
-  const name = `[${index}]`;
+  const name = `[${index > 0xffffn ? hex(index) : index}]`;
   // A value entry (xa_mk_value): a number with a low bit of 1.
   if (struct === undefined || (address & 1n) === 1n) {
     const number = (address & 1n) === 1n;

@@ -72,6 +72,7 @@ export function buildNames(file: DwarfFile): NameIndex {
   alternate?.list.headers.forEach((_, u) => {
     pass.unit(list.headers.length + u, () => alternate.unit(u));
   });
+  pass.others();
   return pass.done([...file.problems, ...(alternate?.problems ?? [])]);
 }
 
@@ -98,7 +99,14 @@ class Pass {
   readonly #whole = new Map<ByteSource, Uint8Array>();
   #buffer = new Uint8Array(1 << 20);
 
+  /**
+   * Units that come after all others: the kernel's Rust has bindings of C's types, with the same names and other members, and what C
+   * calls a type is meant first. Undefined when it is their turn.
+   */
+  #later: { index: number; open: () => Unit }[] | undefined = [];
+
   // The unit that is being walked.
+  #open: () => Unit = () => this.#unit;
   #unit!: Unit;
   #index = 0;
   #bytes = this.#buffer;
@@ -115,6 +123,7 @@ class Pass {
   }
 
   unit(index: number, open: () => Unit): void {
+    this.#open = open;
     try {
       const unit = open();
       if (unit.type === DW_UT.skeleton || unit.end > MAX_OFFSET) {
@@ -126,6 +135,13 @@ class Pass {
       if (!(error instanceof SymbolFileError)) throw error;
       this.#problems.add(error.message);
     }
+  }
+
+  /** Units that have been put off. */
+  others(): void {
+    const later = this.#later ?? [];
+    this.#later = undefined;
+    for (const { index, open } of later) this.unit(index, open);
   }
 
   /** All of a section, or undefined for one that is too large to have in memory. */
@@ -256,6 +272,10 @@ class Pass {
       if (depth === 0) {
         members = NESTING_LANGUAGES.has(this.#constant(code, values, DW_AT.language));
         this.#nesting = members;
+        if (members && this.#later) {
+          this.#later.push({ index: this.#index, open: this.#open });
+          return;
+        }
       }
       if (action === SCOPE || (action === TYPE && members)) depth++;
       else if (siblings[code] >= 0) {

@@ -607,6 +607,11 @@ export class DebugInfo {
     return this.lookup(name, kinds)[0];
   }
 
+  /** Units whose source file's path ends like this: `core.c`, `sched/core.c`. */
+  *unitsOf(path: string): Generator<Unit> {
+    for (const unit of this.#allUnits()) if (unit.name === path || unit.name.endsWith(`/${path}`)) yield unit;
+  }
+
   /** The variable outside functions called `name`: that of `unit` if it has one, else a global one, else any. */
   variable(name: string, unit?: Unit): Die | undefined {
     const all = this.lookup(name, [KIND.variable]);

@@ -413,6 +413,12 @@ test('completion: members after . and ->, of casts and elements too; structs aft
   assert.deepEqual(names('init'), undefined);
   assert.deepEqual(names('nobody->'), undefined);
   assert.equal(completeExpression('init_task.comm', w)?.items[0].detail, 'char [16]');
+  assert.deepEqual(names('vmlinux::co'), ['counter']);
+  assert.deepEqual(names('vmlinux::init_'), ['init_task']);
+  assert.deepEqual(names('no_module::init_'), []);
+  assert.deepEqual([names('(task_'), completeExpression('(task_', w)?.more], [['task_t'], true]);
+  assert.deepEqual(names('do_work(task_'), undefined, 'no cast after a name');
+  assert.deepEqual(w.types.complete('constant', 'F_', 10), ['F_A', 'F_B', 'F_C']);
 });
 
 test("a module's split BTF goes on where the kernel's ends", () => {
