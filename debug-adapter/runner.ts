@@ -4,6 +4,7 @@
  */
 import type { Exit, HypercallInfo, Machine } from '../emulator/index.ts';
 import type { GuestKernel } from './linux/kernel.ts';
+import { ProcessMemory } from './process-memory.ts';
 
 /** What the user asked the guest to do. */
 export type Plan =
@@ -65,6 +66,7 @@ export class Runner {
   readonly #machine: Machine;
   readonly #kernel: GuestKernel;
   readonly #host: RunnerHost;
+  readonly #memory = new ProcessMemory();
   #plan: Plan | undefined;
   #resumeVp: number | undefined;
   #pause = false;
@@ -176,6 +178,7 @@ export class Runner {
     this.#kernel.poll();
     this.#host.sliced();
     if (this.#over || !this.#plan) return;
+    this.#memory.tidy(machine);
     const idle = machine.now - before.now - (machine.instructions - before.instructions);
     if (exit.kind === 'power-off' || exit.kind === 'reset') {
       this.end();

@@ -344,6 +344,13 @@ export interface Machine {
   stateHash(): string;
   snapshot(): Snapshot;
   restore(snapshot: Snapshot): void;
+  /** Bytes of RAM that the guest has given back since the last `releaseMemory`: what that would free, at most. */
+  readonly releasable: number;
+  /**
+   * Moves the machine into new memory without what the guest has given back; the old memory is garbage. Between two slices; the
+   * guest, its code that is translated already and everything else about the machine stay as they are.
+   */
+  releaseMemory(): void;
 }
 
 /** A whole machine at one instant. Opaque; in memory; pages are shared with older snapshots where unchanged. */

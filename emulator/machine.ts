@@ -832,6 +832,13 @@ class HyperVMachine implements Machine {
     return snapshot;
   }
 
+  get releasable(): number {
+    return this.#ram.discarded;
+  }
+  releaseMemory(): void {
+    this.#ram.renew();
+  }
+
   restore(snapshot: Snapshot): void {
     const s = snapshot as MachineSnapshot;
     this.#history.restore(s.ram);

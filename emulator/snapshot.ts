@@ -3,7 +3,7 @@
  * by hand. RAM is kept by page; a page that did not change since the last snapshot is shared with it.
  */
 import { isFrozen } from './base/frozen.ts';
-import { DIRTY, PAGE, type Ram, TOUCHED } from './memory/ram.ts';
+import { DIRTY, isZeroPage, PAGE, type Ram, TOUCHED } from './memory/ram.ts';
 
 /** Numbers, bigints, strings, booleans, typed arrays, arrays and plain objects of these. */
 export type Plain = unknown;
@@ -142,24 +142,14 @@ export class Hash {
 
 /** Feeds all of RAM that is not zero: page numbers and contents. A page written back to zeros hashes like one never written. */
 export function hashRam(hash: Hash, ram: Ram): void {
-  const words = new Uint32Array(ram.bytes.buffer, ram.bytes.byteOffset, ram.bytes.length >>> 2);
+  const words = new Int32Array(ram.bytes.buffer, ram.bytes.byteOffset, ram.bytes.length >>> 2);
   const per = PAGE >>> 2;
   for (let page = 0; page < ram.flags.length; page++) {
     if (!(ram.flags[page] & (DIRTY | TOUCHED))) continue;
-    const from = page * per;
-    let any = 0;
-    for (let i = from; i < from + per && any === 0; i++) any |= words[i];
-    if (any === 0) continue;
+    if (isZeroPage(words, page)) continue;
     hash.word(page);
-    hash.words(words.subarray(from, from + per));
+    hash.words(words.subarray(page * per, (page + 1) * per));
   }
-}
-
-/** Memory that the guest has given back, or not used yet. */
-function isZero(page: Uint8Array): boolean {
-  const words = new Uint32Array(page.buffer, page.byteOffset, page.length >>> 2);
-  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
-  return true;
 }
 
 export interface RamSnapshot {
@@ -180,10 +170,10 @@ export class RamHistory {
   take(): RamSnapshot {
     const base = this.#base.slice();
     const { bytes } = this.#ram;
-    for (const page of this.#ram.dirtyPages()) {
-      const now = bytes.subarray(page * PAGE, (page + 1) * PAGE);
-      base[page] = isZero(now) ? undefined : now.slice();
-    }
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
+    // Zero: given back by the guest, or not used yet.
+    for (const page of this.#ram.dirtyPages())
+      base[page] = isZeroPage(words, page) ? undefined : bytes.slice(page * PAGE, (page + 1) * PAGE);
     this.#base = base;
     this.#ram.clean();
     return { pages: base };

@@ -22,6 +22,7 @@ import { GuestNetwork } from '../network.ts';
 import { GuestSockets } from '../sockets.ts';
 import { GuestKernel, KernelFacts } from '../linux/kernel.ts';
 import type { DiskSetting, NetworkSetting, SocketsSetting } from '../protocol.ts';
+import { ProcessMemory } from '../process-memory.ts';
 import { displayOf } from '../screen.ts';
 import { copyRequest } from '../services.ts';
 import { UsageError, integer } from './usage.ts';
@@ -288,6 +289,7 @@ export class Guest {
   #resume: number | undefined;
   readonly #network: GuestNetwork;
   readonly #sockets: GuestSockets;
+  readonly #memory = new ProcessMemory();
   onConsole: (bytes: Uint8Array) => void = () => {};
 
   private constructor(machine: Machine, config: MachineConfig, network: GuestNetwork, sockets: GuestSockets) {
@@ -335,6 +337,7 @@ export class Guest {
       this.#resume = exit.kind === 'breakpoint' || exit.kind === 'hypercall' || exit.kind === 'crash' ? exit.vp : undefined;
       if (kernel.absorb(exit)) continue;
       kernel.poll();
+      this.#memory.tidy(machine);
       const idle = machine.now - before.now - (machine.instructions - before.instructions);
       if (isPaced && idle > SLICE_NS * 0.9) await (outside ? this.#network.rest(REST_MS) : pause(REST_MS));
       else await new Promise((resolve) => setImmediate(resolve));

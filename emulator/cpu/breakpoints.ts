@@ -70,9 +70,9 @@ const pageNumber = (va: bigint): number => Number(BigInt.asUintN(64, va) >> 12n)
 export class Breakpoints {
   readonly #port: BreakpointPort;
   readonly #counters: Counters;
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  readonly #words: Int32Array;
+  #bytes: Uint8Array;
+  #view: DataView;
+  #words: Int32Array;
   readonly #user = new Map<bigint, Breakpoint>();
   #guest: ReadonlySet<bigint> = new Set();
   /** Addresses of both, by page number. */
@@ -99,6 +99,13 @@ export class Breakpoints {
         this.#free[guarded].push(n);
       }
     });
+  }
+
+  /** What was in memory is in another one now. */
+  memoryRenewed({ buffer }: WebAssembly.Memory): void {
+    this.#bytes = new Uint8Array(buffer, 0, BELOW_RAM);
+    this.#view = new DataView(buffer, 0, BELOW_RAM);
+    this.#words = new Int32Array(buffer, 0, BELOW_RAM >>> 2);
   }
 
   // --- what is wanted ----------------------------------------------------------------------------------------------
@@ -154,9 +161,8 @@ export class Breakpoints {
     const module = new ModuleWriter();
     module.importMemory('e', 'memory');
     module.func(emitHandler(filter), 'f');
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module.bytes()), { e: { memory: this.#port.memory } });
     this.#handlers++;
-    return this.#port.interpreter.addHandler(exports.f);
+    return this.#port.interpreter.addHandler(new WebAssembly.Module(module.bytes()));
   }
 
   // --- patches -----------------------------------------------------------------------------------------------------

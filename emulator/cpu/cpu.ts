@@ -155,9 +155,9 @@ export class Cpu implements TlbControl {
   readonly #bti: boolean;
   readonly #lse2: boolean;
   /** The memory below RAM, by 4 bytes. */
-  readonly #words: Uint32Array;
-  readonly #bytes: Uint8Array;
-  readonly #bounce: DataView;
+  #words: Uint32Array;
+  #bytes: Uint8Array;
+  #bounce: DataView;
   /** The data TLB entry that a bounce displaces. */
   readonly #savedEntry = new Uint32Array(5);
   /** The VP whose block is in the window. */
@@ -233,6 +233,21 @@ export class Cpu implements TlbControl {
     this.#ram.onRemap = () => this.flushAll();
     this.#ram.onHostWrite = () => this.#hostWrites();
     this.#ram.onMarkedWrite = (page) => this.#markedWrite(page);
+    this.#ram.onRenew = () => this.#memoryRenewed();
+  }
+
+  /** RAM and the tables below it are in another memory now, as they were: everything that holds on to memory changes over. */
+  #memoryRenewed(): void {
+    const { memory, base } = this.#ram;
+    this.#words = new Uint32Array(memory.buffer, 0, base / 4);
+    this.#bytes = new Uint8Array(memory.buffer, 0, base);
+    this.#bounce = new DataView(memory.buffer, BOUNCE, MAX_ACCESS);
+    this.#tlbs.memoryRenewed();
+    this.counters.memoryRenewed(memory);
+    this.#breakpoints.memoryRenewed(memory);
+    this.interpreter.memoryRenewed(memory);
+    this.translator?.memoryRenewed(memory);
+    for (const vp of this.vps) vp.memoryRenewed(memory);
   }
 
   // --- VPs -----------------------------------------------------------------------------------------------------

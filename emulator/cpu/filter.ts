@@ -57,9 +57,13 @@ const counterAt = (counter: number): number => COUNTERS + 8 * counter;
 
 /** Hit counters: cells that generated code counts in. They are the debugger's: no part of the machine's state hash. */
 export class Counters {
-  readonly #view: DataView;
+  #view: DataView;
 
   constructor(memory: WebAssembly.Memory) {
+    this.#view = new DataView(memory.buffer);
+  }
+  /** What was in memory is in another one now. */
+  memoryRenewed(memory: WebAssembly.Memory): void {
     this.#view = new DataView(memory.buffer);
   }
 

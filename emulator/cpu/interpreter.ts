@@ -113,16 +113,22 @@ function someOperands(row: Insn, word: number, when: (f: Raw) => boolean): boole
 
 const pairKey = (first: number, second: number): number => (first << 16) | second;
 
+/** The helpers, on the VP in the window of `memory`. */
+function helpersFor(memory: WebAssembly.Memory): Record<string, (...args: (number | bigint)[]) => number | bigint> {
+  const fp = windowFpState(memory);
+  return Object.fromEntries(Object.entries(HELPERS).map(([name, h]) => [name, (...args) => h.fn(fp, ...args)]));
+}
+
 /** Instruction words whose templates are kept. */
 const MAX_TEMPLATES = 1 << 17;
 /** The template of every UNDEFINED word. */
 const UNDEFINED_TEMPLATE = 0;
 
 export class Interpreter {
-  readonly #memory: WebAssembly.Memory;
-  readonly #view: DataView;
+  #memory: WebAssembly.Memory;
+  #view: DataView;
   /** The memory below RAM, by 4 bytes. */
-  readonly #words: Int32Array;
+  #words: Int32Array;
   readonly #decoder: Decoder;
   readonly #statics = new Map<Insn, { name: string; count: number }[]>();
   readonly #handlers = new Map<Insn, Map<number, Handler>>();
@@ -134,10 +140,15 @@ export class Interpreter {
   readonly #fused = new Map<number, number>();
   readonly #scratch = new DataView(new ArrayBuffer(RECORD));
   readonly #scratchWords = new Int32Array(this.#scratch.buffer);
-  readonly #table: WebAssembly.Table;
-  readonly #helpers: Record<string, (...args: (number | bigint)[]) => number | bigint> = {};
+  /** Cold handlers. */
+  #table: WebAssembly.Table;
+  /** The loops and `run`; cold handlers by module, in the order of its exports; handlers of `addHandler`. */
+  readonly #main: WebAssembly.Module;
+  readonly #cold: { readonly module: WebAssembly.Module; readonly handlers: readonly number[] }[] = [];
+  readonly #added = new Map<number, WebAssembly.Module>();
+  #helpers: Record<string, (...args: (number | bigint)[]) => number | bigint>;
   /** `run` as wasm, for other wasm. */
-  readonly wasmRun: (exact: number) => number;
+  wasmRun: (exact: number) => number;
   readonly #firstCold: number;
   readonly #hot: readonly HotHandler[];
   #wasmCounting?: (exact: number) => number;
@@ -156,8 +167,7 @@ export class Interpreter {
     this.#view = new DataView(memory.buffer);
     this.#words = new Int32Array(memory.buffer, 0, BELOW_RAM >>> 2);
     this.#decoder = new Decoder(rows, features);
-    const fp = windowFpState(memory);
-    for (const [name, h] of Object.entries(HELPERS)) this.#helpers[name] = (...args) => h.fn(fp, ...args);
+    this.#helpers = helpersFor(memory);
 
     const hot: HotHandler[] = [];
     for (const row of rows) {
@@ -206,8 +216,33 @@ export class Interpreter {
     module.func(emitRun(module, fast, exact, this.#firstCold), 'run');
     const bytes = module.bytes();
     this.generated = { hotHandlers: hot.length, bytes: bytes.length };
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { e: { memory, table: this.#table } });
-    this.wasmRun = instance.exports.run as (exact: number) => number;
+    this.#main = new WebAssembly.Module(bytes);
+    this.wasmRun = this.#runOf(this.#main);
+  }
+
+  #runOf(module: WebAssembly.Module): (exact: number) => number {
+    const { exports } = new WebAssembly.Instance(module, { e: { memory: this.#memory, table: this.#table } });
+    return exports.run as (exact: number) => number;
+  }
+
+  /** What was in memory is in another one now: the same code runs there. */
+  memoryRenewed(memory: WebAssembly.Memory): void {
+    this.#memory = memory;
+    this.#view = new DataView(memory.buffer);
+    this.#words = new Int32Array(memory.buffer, 0, BELOW_RAM >>> 2);
+    this.#helpers = helpersFor(memory);
+    this.#table = new WebAssembly.Table({ element: 'anyfunc', initial: this.#table.length });
+    for (const { module, handlers } of this.#cold) this.#placeCold(module, handlers);
+    for (const [handler, module] of this.#added) this.#placeAdded(handler, module);
+    this.wasmRun = this.#runOf(this.#main);
+    this.#wasmCounting = undefined;
+  }
+
+  #placeCold(module: WebAssembly.Module, handlers: readonly number[]): void {
+    const { exports } = new WebAssembly.Instance(module, { e: { memory: this.#memory }, h: this.#helpers });
+    handlers.forEach((handler, i) => {
+      this.#setCold(handler, exports[i]);
+    });
   }
 
   /** Runs from the state in the cells; the exit code. */
@@ -227,8 +262,7 @@ export class Interpreter {
     module.importTable('e', 'table');
     const loop = module.func(emitLoop(this.#hot, true, this.landings, undefined, true));
     module.func(emitRun(module, loop, loop, this.#firstCold), 'run');
-    const imports = { e: { memory: this.#memory, table: this.#table } };
-    return new WebAssembly.Instance(new WebAssembly.Module(module.bytes()), imports).exports.run as (exact: number) => number;
+    return this.#runOf(new WebAssembly.Module(module.bytes()));
   }
 
   /** The row and fields of an instruction word; undefined: UNDEFINED. */
@@ -412,10 +446,9 @@ export class Interpreter {
     } catch (e) {
       throw new Error(`${handlers.map((h) => `${h.ir.insn.name} ${JSON.stringify(h.ir.statics)}`).join(', ')}: ${e}`);
     }
-    const instance = new WebAssembly.Instance(compiled, { e: { memory: this.#memory }, h: this.#helpers });
-    handlers.forEach((h, i) => {
-      this.#setCold(h.near, instance.exports[i]);
-    });
+    const handlersOf = handlers.map((h) => h.near);
+    this.#cold.push({ module: compiled, handlers: handlersOf });
+    this.#placeCold(compiled, handlersOf);
   }
 
   #setCold(handler: number, f: unknown): void {
@@ -424,14 +457,19 @@ export class Interpreter {
     this.#table.set(index, f);
   }
 
-  /** Number of a handler that is none of an instruction: a function of WebAssembly, from the record's address to an exit code. */
-  addHandler(f: unknown): number {
+  /** Number of a handler that is none of an instruction: the module's `f`, from the record's address to an exit code. */
+  addHandler(module: WebAssembly.Module): number {
     const handler = this.#freeHandlers.pop() ?? this.#firstCold + this.#coldCount++;
-    this.#setCold(handler, f);
+    this.#added.set(handler, module);
+    this.#placeAdded(handler, module);
     return handler;
+  }
+  #placeAdded(handler: number, module: WebAssembly.Module): void {
+    this.#setCold(handler, new WebAssembly.Instance(module, { e: { memory: this.#memory } }).exports.f);
   }
   /** No record may have it any more. */
   removeHandler(handler: number): void {
+    this.#added.delete(handler);
     this.#setCold(handler, null);
     this.#freeHandlers.push(handler);
   }

@@ -113,10 +113,10 @@ class Contents {
 export class Tlbs {
   readonly #ram: Ram;
   /** The memory below RAM. */
-  readonly #bytes: Uint8Array;
-  readonly #words: Uint32Array;
+  #bytes: Uint8Array;
+  #words: Uint32Array;
   /** Signed: sums stay small integers for the JavaScript engine. */
-  readonly #signed: Int32Array;
+  #signed: Int32Array;
   readonly #contents: readonly Contents[];
 
   constructor(ram: Ram, vpCount: number) {
@@ -126,6 +126,14 @@ export class Tlbs {
     this.#signed = new Int32Array(ram.memory.buffer, 0, ram.base / 4);
     this.#contents = Array.from({ length: vpCount }, () => new Contents());
     this.#bytes.fill(0xff, TLBS, TLBS + vpCount * TLB_SET);
+  }
+
+  /** What was in memory is in another one now. */
+  memoryRenewed(): void {
+    const { memory, base } = this.#ram;
+    this.#bytes = new Uint8Array(memory.buffer, 0, base);
+    this.#words = new Uint32Array(memory.buffer, 0, base / 4);
+    this.#signed = new Int32Array(memory.buffer, 0, base / 4);
   }
 
   // --- entries ---------------------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ export interface TranslatorStatistics {
 
 interface Made {
   readonly index: number;
+  readonly module: WebAssembly.Module;
   /** Addresses of the arrival cells that lead here. */
   readonly cells: number[];
   readonly pages: readonly number[];
@@ -100,15 +101,17 @@ export class Translator {
   /** For measurements only: nothing depends on it. */
   clock: () => number = () => 0;
 
-  readonly #memory: WebAssembly.Memory;
-  readonly #view: DataView;
+  #memory: WebAssembly.Memory;
+  #view: DataView;
   /** The memory below RAM, by 4 bytes. */
-  readonly #words: Int32Array;
+  #words: Int32Array;
+  readonly #interpreter: Interpreter;
   readonly #port: CodePort;
   readonly #limits: Limits;
   readonly #planner: Planner;
-  readonly #table = new WebAssembly.Table({ element: 'anyfunc', initial: 256 });
-  readonly #run: () => number;
+  #table = new WebAssembly.Table({ element: 'anyfunc', initial: 256 });
+  readonly #main: WebAssembly.Module;
+  #run: () => number;
   readonly #regions: (Made | undefined)[] = [];
   readonly #free: number[] = [];
   /** Regions by address of a page's records. */
@@ -120,6 +123,7 @@ export class Translator {
     this.#memory = memory;
     this.#view = new DataView(memory.buffer);
     this.#words = new Int32Array(memory.buffer, 0, BELOW_RAM >>> 2);
+    this.#interpreter = interpreter;
     this.#port = port;
     this.#limits = { ...LIMITS, warm: Math.max(1, threshold >>> WARM_SHIFT) };
     this.#planner = new Planner((word) => interpreter.decode(word));
@@ -128,8 +132,28 @@ export class Translator {
     module.importTable('e', 'table');
     const interpret = module.importFunction('e', 'interpret', ['i32'], ['i32']);
     module.func(emitRun(module, interpret, interpreter.landings, threshold), 'run');
-    const imports = { e: { memory, table: this.#table, interpret: interpreter.wasmRun } };
-    this.#run = new WebAssembly.Instance(new WebAssembly.Module(module.bytes()), imports).exports.run as () => number;
+    this.#main = new WebAssembly.Module(module.bytes());
+    this.#run = this.#instantiate();
+  }
+
+  #instantiate(): () => number {
+    const imports = { e: { memory: this.#memory, table: this.#table, interpret: this.#interpreter.wasmRun } };
+    return new WebAssembly.Instance(this.#main, imports).exports.run as () => number;
+  }
+
+  #place(index: number, module: WebAssembly.Module): void {
+    if (index >= this.#table.length) this.#table.grow(this.#table.length);
+    this.#table.set(index, new WebAssembly.Instance(module, { e: { memory: this.#memory } }).exports.f);
+  }
+
+  /** What was in memory is in another one now, the interpreter's too: the regions run there. */
+  memoryRenewed(memory: WebAssembly.Memory): void {
+    this.#memory = memory;
+    this.#view = new DataView(memory.buffer);
+    this.#words = new Int32Array(memory.buffer, 0, BELOW_RAM >>> 2);
+    this.#table = new WebAssembly.Table({ element: 'anyfunc', initial: this.#table.length });
+    for (const made of this.#regions) if (made) this.#place(made.index, made.module);
+    this.#run = this.#instantiate();
   }
 
   /** Runs from the state in the cells, as `Interpreter.run` does when it need not be exact. */
@@ -168,8 +192,7 @@ export class Translator {
     module.func(new Generator(region, table).generate(items), 'f');
     const bytes = module.bytes();
     const t1 = this.clock();
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { e: { memory: this.#memory } });
-    this.#install(region, instance.exports.f);
+    this.#install(region, new WebAssembly.Module(bytes));
     this.#bytes += bytes.length;
     const { statistics } = this;
     statistics.made++;
@@ -220,11 +243,10 @@ export class Translator {
     return { address, size };
   }
 
-  #install(region: Region, f: unknown): void {
+  #install(region: Region, wasm: WebAssembly.Module): void {
     const index = this.#free.pop() ?? this.#regions.length;
-    if (index >= this.#table.length) this.#table.grow(this.#table.length);
-    this.#table.set(index, f);
-    const made: Made = { index, cells: [], pages: region.pages.map((p) => p.records) };
+    this.#place(index, wasm);
+    const made: Made = { index, module: wasm, cells: [], pages: region.pages.map((p) => p.records) };
     this.#regions[index] = made;
     this.statistics.regions++;
     region.entries.forEach((e, i) => {

@@ -115,13 +115,20 @@ export class VpState {
   /** The live block: the window while this VP is loaded, its own buffer otherwise. */
   view: DataView;
   readonly #own: Uint8Array;
-  readonly #window: Uint8Array;
+  #window: Uint8Array;
 
   constructor(index: number, memory: WebAssembly.Memory) {
     this.index = index;
     this.#own = new Uint8Array(VP.SIZE);
     this.#window = new Uint8Array(memory.buffer, WINDOW, VP.SIZE);
     this.view = new DataView(this.#own.buffer);
+  }
+
+  /** The window is in another memory now, with what was in it. */
+  memoryRenewed(memory: WebAssembly.Memory): void {
+    const { loaded } = this;
+    this.#window = new Uint8Array(memory.buffer, WINDOW, VP.SIZE);
+    if (loaded) this.view = new DataView(memory.buffer, WINDOW, VP.SIZE);
   }
 
   /** The block's bytes (live); also what snapshots copy. */

@@ -21,9 +21,22 @@ export const TOUCHED = 4;
 export const MARKED = 8;
 /** Generated code of some VP may write here without being noticed: what is not set has no write permission to be dropped. */
 export const WRITABLE = 16;
+/** Given back by the guest since the last `renew`. */
+const DISCARDED = 32;
+
+/** True when page number `page` of `words` holds zeros only. Eight words at once: this looks at hundreds of MiB. */
+export function isZeroPage(words: Int32Array, page: number): boolean {
+  const end = (page + 1) * (PAGE / 4);
+  for (let i = end - PAGE / 4; i < end; i += 8) {
+    const low = words[i] | words[i + 1] | words[i + 2] | words[i + 3];
+    if ((low | words[i + 4] | words[i + 5] | words[i + 6] | words[i + 7]) !== 0) return false;
+  }
+  return true;
+}
 
 export class Ram {
-  readonly memory: WebAssembly.Memory;
+  /** Another one after `renew`, as `bytes` and `view`. */
+  memory: WebAssembly.Memory;
   /** Offset of GPA 0 in `memory`. */
   readonly base: number;
   /** Bytes of RAM. */
@@ -35,8 +48,8 @@ export class Ram {
   /** GPA of device memory, -1 while it is nowhere. */
   readonly state = { device: -1 };
   /** RAM, index = GPA, and then device memory. */
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
+  bytes: Uint8Array;
+  view: DataView;
   /** One byte of flags per page. */
   readonly flags: Uint8Array;
   /** The CPU's hook: records of this page must go, and cached write permission with them. */
@@ -49,6 +62,10 @@ export class Ram {
   onProtect: () => void = () => {};
   /** The CPU's hook: GPAs mean something else now. */
   onRemap: () => void = () => {};
+  /** The CPU's hook: `memory` is another one, and the CPU's tables below RAM are in it as they were. */
+  onRenew: () => void = () => {};
+  /** Bytes of pages given to `discard` since `memory` was new: no guest's state, but what the process could have back, at most. */
+  discarded = 0;
 
   /** `below`: bytes reserved under RAM for the CPU's tables (a multiple of 64 KiB). `deviceSize`: a multiple of a page. */
   constructor(size: number, below: number, deviceSize = 0, installed = size) {
@@ -117,11 +134,42 @@ export class Ram {
 
   /** Zeros whole pages of RAM that the guest has no use for, [gpa, gpa + length). One that was never written stays untouched. */
   discard(gpa: number, length: number): void {
+    const words = new Int32Array(this.memory.buffer, this.base, this.bytes.length >>> 2);
     for (let at = gpa; at < gpa + length; at += PAGE) {
-      if (!(this.flags[at >>> PAGE_SHIFT] & (DIRTY | TOUCHED))) continue;
+      const page = at >>> PAGE_SHIFT;
+      if (!(this.flags[page] & (DIRTY | TOUCHED))) continue;
+      if (!(this.flags[page] & DISCARDED)) this.discarded += PAGE;
+      this.flags[page] |= DISCARDED;
+      // Linux may have zeroed it itself.
+      if (isZeroPage(words, page)) continue;
       this.touch(at, PAGE);
       this.bytes.fill(0, at, at + PAGE);
     }
+  }
+
+  /**
+   * Moves everything into memory of its own anew, without the pages that are zero: the process has them back when the old memory is
+   * collected. WebAssembly memory gets no smaller in any other way. Nothing that the guest or the CPU could notice changes.
+   */
+  renew(): void {
+    const { base, flags } = this;
+    const old = new Uint8Array(this.memory.buffer);
+    const words = new Int32Array(old.buffer);
+    this.memory = new WebAssembly.Memory({ initial: old.length / 65536 });
+    const bytes = new Uint8Array(this.memory.buffer);
+    const copy = (page: number): void => {
+      if (!isZeroPage(words, page)) bytes.set(old.subarray(page * PAGE, (page + 1) * PAGE), page * PAGE);
+    };
+    const first = base / PAGE;
+    for (let page = 0; page < first; page++) copy(page);
+    for (let page = 0; page < flags.length; page++) {
+      if (flags[page] & (DIRTY | TOUCHED)) copy(first + page);
+      flags[page] &= ~DISCARDED;
+    }
+    this.bytes = new Uint8Array(this.memory.buffer, base, this.bytes.length);
+    this.view = new DataView(this.memory.buffer, base, this.bytes.length);
+    this.discarded = 0;
+    this.onRenew();
   }
 
   /** Pages with `DIRTY` set, ascending. */

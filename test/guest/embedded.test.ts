@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { test } from 'node:test';
-import { DEFAULTS, type MachineConfig, type TraceEvent } from '../../emulator/index.ts';
+import { readElf } from '../../debug-adapter/symbols/elf.ts';
+import { DEFAULTS, type Exit, type MachineConfig, type TraceEvent } from '../../emulator/index.ts';
 import { Recorded } from './debian.ts';
 
 const ELF = fs.readFileSync(new URL('../guests/embedded/guest.elf', import.meta.url));
@@ -48,6 +49,30 @@ test('every VP is started, has its own index and is switched off again', () => {
   assert.deepEqual(guest.finish(), { kind: 'power-off' });
   assert.match(guest.console, /SMP 4 of 4 VPs/);
   assert.match(guest.console, /CHECKS 34 passed, 0 failed/);
+});
+
+test('it notices nothing when its memory is moved; what was translated stays so, and breakpoints count on', () => {
+  const putc = readElf(new Uint8Array(ELF), 'guest.elf').symbols.find((s) => s.name === 'console_putc');
+  assert.ok(putc);
+  const run = (moved: boolean) => {
+    const guest = new Recorded(config({ cpus: 2, threshold: 4 }));
+    const { machine } = guest;
+    machine.setBreakpoint(putc.address, { clauses: [{ hit: { op: '%', count: 100, counter: 3 } }] });
+    const stops: number[] = [];
+    let exit: Exit = { kind: 'limit' };
+    for (let n = 0; exit.kind === 'limit' && n < 10_000; n++) {
+      if (moved && n % 8 === 0) machine.releaseMemory();
+      exit = machine.run({ instructions: 5000 });
+      if (exit.kind !== 'breakpoint') continue;
+      stops.push(machine.instructions);
+      exit = machine.run({ instructions: 1, resumeVp: exit.vp });
+    }
+    const { made } = machine.engineStatistics();
+    return { exit, stops, made: Number(made), console: guest.console, hash: machine.stateHash() };
+  };
+  const still = run(false);
+  assert.ok(still.made > 20 && still.stops.length > 5, `${still.made} regions, ${still.stops.length} stops`);
+  assert.deepEqual(run(true), still);
 });
 
 test('"panic": the crash is reported with its message, and then the guest powers off', () => {

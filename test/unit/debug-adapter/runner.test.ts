@@ -10,6 +10,7 @@ function scripted(exits: (Exit | Error)[], more: Partial<RunnerHost> = {}) {
   const registers: Record<string, bigint> = { sp: 0x100n };
   const state = { now: 0, instructions: 0 };
   const machine = {
+    releasable: 0,
     get now() {
       return state.now;
     },
