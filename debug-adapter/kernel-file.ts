@@ -2,6 +2,8 @@
  * Kernel files as distributions ship them: an `Image` may be compressed whole (`Image.gz`, as the kernel's `make install`
  * does) or sit in an EFI zboot image (CONFIG_EFI_ZBOOT). The emulator takes plain files only; decompressors live here.
  */
+import fs from 'node:fs';
+import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { ascii, bytes, struct, u16, u32, viewOf } from '../emulator/base/struct.ts';
 import { ConfigError } from '../emulator/index.ts';
@@ -108,4 +110,59 @@ export async function unwrapKernel(file: Uint8Array, name: string): Promise<Uint
   // A compressed zboot image exists; a twice compressed kernel does not.
   const nested = zbootPayload(inner, name);
   return nested ? unpack(nested.data, nested.compression, name) : inner;
+}
+
+/** Where imageHeader has its magic (Linux, Documentation/arch/arm64/booting.rst). */
+const IMAGE_MAGIC = { at: 56, text: 'ARM\x64' };
+
+/** A kernel's file, unpacked. An Image is read when somebody asks for more than a few of its bytes. */
+export class KernelFile {
+  /** As messages call it. */
+  readonly name: string;
+  readonly #path: string | undefined;
+  #bytes: Uint8Array | undefined;
+
+  /** Bytes that are there, or the path of an Image. */
+  constructor(name: string, what: Uint8Array | string) {
+    this.name = name;
+    if (typeof what === 'string') this.#path = what;
+    else this.#bytes = what;
+  }
+
+  /** Throws `ConfigError`, and what `node:fs` throws. */
+  static async open(file: string): Promise<KernelFile> {
+    const name = path.basename(file);
+    const head = readRange(file, 0, IMAGE_MAGIC.at + 4);
+    const isImage = Buffer.from(head.subarray(IMAGE_MAGIC.at)).toString('latin1') === IMAGE_MAGIC.text;
+    return new KernelFile(name, isImage ? file : await unwrapKernel(readRange(file), name));
+  }
+
+  /** All of it. Throws what `node:fs` throws. */
+  get bytes(): Uint8Array {
+    this.#bytes ??= readRange(this.#path as string);
+    return this.#bytes;
+  }
+
+  /** `length` bytes at `offset`, fewer at its end. Throws what `node:fs` throws. */
+  range(offset: number, length: number): Uint8Array {
+    return this.#bytes?.subarray(offset, offset + length) ?? readRange(this.#path as string, offset, length);
+  }
+}
+
+/** Bytes of a file in memory that nobody has cleared before. Throws what `node:fs` throws. */
+function readRange(file: string, offset = 0, length?: number): Uint8Array {
+  const fd = fs.openSync(file, 'r');
+  try {
+    const { size } = fs.fstatSync(fd);
+    const bytes = Buffer.allocUnsafeSlow(Math.max(0, Math.min(length ?? size, size - offset)));
+    let done = 0;
+    while (done < bytes.length) {
+      const n = fs.readSync(fd, bytes, done, bytes.length - done, offset + done);
+      if (n === 0) break;
+      done += n;
+    }
+    return new Uint8Array(bytes.buffer, 0, done);
+  } finally {
+    fs.closeSync(fd);
+  }
 }

@@ -26,6 +26,7 @@ import type { SymbolFiles } from './linux/symbol-files.ts';
 import type { Symbolizer } from './symbols/symbolizer.ts';
 import { useSymbolFiles } from './linux/types.ts';
 import { type Frame, lookupPc } from './linux/unwind.ts';
+import { KernelFile } from './kernel-file.ts';
 import { Later } from './later.ts';
 import { Listings } from './listing.ts';
 import type { CustomEvents, LaunchArguments } from './protocol.ts';
@@ -56,7 +57,6 @@ export type Handler<Args, Body> = (session: Session, args: Args) => Body | Promi
 /** What `launch` has opened: what questions about code are answered with before there is a machine. */
 export interface Program {
   args: LaunchArguments;
-  config: MachineConfig;
   disks: DiskFiles;
   network: GuestNetwork;
   sockets: GuestSockets;
@@ -69,6 +69,7 @@ export interface Program {
 
 /** And the machine that it made of that. */
 export interface Debuggee extends Program {
+  config: MachineConfig;
   machine: Machine;
   kernel: GuestKernel;
 }
@@ -625,7 +626,7 @@ export class Session extends DebugSession {
     config.disks = disks.carry(old);
     const { createMachine } = await import('../emulator/load.ts');
     const machine = createMachine(config);
-    const facts = new KernelFacts(config.kernel, config.kernelName);
+    const facts = new KernelFacts(new KernelFile(config.kernelName, config.kernel));
     this.forget();
     this.codeBreakpoints.leave();
     this.adopt({ ...program, symbols: facts.symbols, machine, kernel: new GuestKernel(machine, facts) });

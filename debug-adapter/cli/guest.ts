@@ -16,7 +16,7 @@ import {
   type PlatformOverrides,
 } from '../../emulator/index.ts';
 import { createMachine } from '../../emulator/load.ts';
-import { unwrapKernel } from '../kernel-file.ts';
+import { KernelFile, unwrapKernel } from '../kernel-file.ts';
 import { DiskFiles } from '../disks.ts';
 import { GuestNetwork } from '../network.ts';
 import { GuestSockets } from '../sockets.ts';
@@ -302,7 +302,7 @@ export class Guest {
     network.connect(machine, config.startTime, note);
     sockets.connect(machine, note, () => network.stir());
     machine.engineClock = () => performance.now() / 1000;
-    this.kernel = new GuestKernel(machine, new KernelFacts(config.kernel, config.kernelName));
+    this.kernel = new GuestKernel(machine, new KernelFacts(new KernelFile(config.kernelName, config.kernel)));
     machine.subscribe((event) => {
       if (event.kind === 'hypercall') this.hypercalls.set(event.name, (this.hypercalls.get(event.name) ?? 0) + 1);
     });

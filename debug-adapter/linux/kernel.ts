@@ -6,6 +6,7 @@ import { hex } from '../../emulator/base/bits.ts';
 import { isElf } from '../../emulator/base/elf.ts';
 import { viewOf } from '../../emulator/base/struct.ts';
 import type { Exit, Machine } from '../../emulator/index.ts';
+import { KernelFile } from '../kernel-file.ts';
 import { Btf } from '../symbols/btf.ts';
 import { withoutDamage } from '../symbols/byte-source.ts';
 import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
@@ -52,31 +53,37 @@ export interface KernelFound {
 export class KernelFacts {
   /** An ELF kernel's own symbols; of others there are none until they run. */
   readonly symbols = new Symbolizer();
-  readonly #file: Uint8Array;
+  readonly #file: KernelFile;
   #buildIds: ReadonlySet<string> | undefined;
   #release: { text: string | undefined } | undefined;
 
-  /** `file` is the kernel's, unpacked; `name` what messages call it. */
-  constructor(file: Uint8Array, name: string) {
+  constructor(file: KernelFile) {
     this.#file = file;
     // Whether it can run is for the machine to judge.
-    if (isElf(file)) this.symbols.setKernel(withoutDamage(() => readElf(file, name).symbols, []));
+    if (isElf(file.range(0, 4))) this.symbols.setKernel(withoutDamage(() => readElf(file.bytes, file.name).symbols, []));
+  }
+
+  /** The kernel is an ELF file. */
+  get isElf(): boolean {
+    return isElf(this.#file.range(0, 4));
   }
 
   /** Build-ids in the file, hexadecimal: its own, and those of images inside it (the vDSO). */
   get buildIds(): ReadonlySet<string> {
-    this.#buildIds ??= findBuildIds(this.#file);
+    this.#buildIds ??= findBuildIds(this.#file.bytes);
     return this.#buildIds;
   }
 
-  /** The same question as `buildIds.has`, in a fraction of the time. */
-  hasBuildId(id: string): boolean {
-    return this.#buildIds?.has(id) ?? containsBuildId(this.#file, id);
+  /** The same question as `buildIds.has`, in a fraction of the time. `near`: where it should be, counted from the start of the image. */
+  hasBuildId(id: string, near?: number): boolean {
+    const there = near === undefined ? undefined : this.#file.range(near, id.length / 2);
+    if (there && Buffer.from(there).toString('hex') === id) return true;
+    return this.#buildIds?.has(id) ?? containsBuildId(this.#file.bytes, id);
   }
 
   /** `6.1.0-50-cloud-arm64` */
   get release(): string | undefined {
-    this.#release ??= { text: findRelease(this.#file) };
+    this.#release ??= { text: findRelease(this.#file.bytes) };
     return this.#release.text;
   }
 }
@@ -228,7 +235,7 @@ export class GuestKernel {
     this.image = undefined;
     this.btf = undefined;
     this.physicalBase = at;
-    this.#facts = new KernelFacts(bytes, 'kernel');
+    this.#facts = new KernelFacts(new KernelFile('kernel', bytes));
     this.modules = [];
     this.#moduleList = undefined;
     this.#modulesKey = '';

@@ -149,7 +149,7 @@ export class SymbolFiles {
           return;
         }
         const id = info.elf.buildId;
-        const fits = own !== undefined || (id !== undefined && facts.hasBuildId(id));
+        const fits = own !== undefined || (id !== undefined && facts.hasBuildId(id, info.elf.buildIdPlace));
         if (!fits || !info.hasDebugInfo) {
           info.close();
           reasons.push(

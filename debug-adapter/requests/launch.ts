@@ -16,8 +16,7 @@ import {
 import { DiskFiles } from '../disks.ts';
 import { GuestNetwork } from '../network.ts';
 import { GuestSockets } from '../sockets.ts';
-import { unwrapKernel } from '../kernel-file.ts';
-import { isElf } from '../../emulator/base/elf.ts';
+import { KernelFile } from '../kernel-file.ts';
 import { Later } from '../later.ts';
 import { GuestKernel, KernelFacts } from '../linux/kernel.ts';
 import { SymbolFiles } from '../linux/symbol-files.ts';
@@ -248,11 +247,13 @@ function ofSetting<T>(key: keyof LaunchArguments, work: () => T): T {
   }
 }
 
-async function readFile(file: string, setting: string): Promise<Uint8Array> {
+/** What `work` does with a file that a setting names; what the system says against that is told with both. */
+async function ofFile<T>(file: string, setting: string, work: () => T | Promise<T>): Promise<T> {
   try {
-    return new Uint8Array(await fs.readFile(file));
+    return await work();
   } catch (e) {
     const { code, message } = e as NodeJS.ErrnoException;
+    if (code === undefined) throw e;
     const why =
       code === 'ENOENT'
         ? 'there is no such file'
@@ -281,18 +282,15 @@ async function launch(session: Session, args: LaunchArguments): Promise<Later> {
   session.startProgress(`Booting ${path.basename(args.kernel)}`, 'reading files');
   try {
     const started = performance.now();
-    const file = await readFile(args.kernel, 'kernel');
-    const initrd = args.initrd ? await readFile(args.initrd, 'initrd') : undefined;
+    const kernel = await ofFile(args.kernel, 'kernel', () => KernelFile.open(args.kernel));
     if (args.consoleLog)
       await fs.writeFile(args.consoleLog, '').catch((e: Error) => {
         throw new UserError(`launch.json: "consoleLog": cannot write ${args.consoleLog}: ${e.message}`);
       });
-    const kernelName = path.basename(args.kernel);
-    const kernel = await unwrapKernel(file, kernelName);
     disks = openDisks(args.disks ?? []);
     network = ofSetting('network', () => new GuestNetwork(args.network));
     sockets = ofSetting('sockets', () => new GuestSockets(args.sockets));
-    const config: MachineConfig = {
+    const settings: Settings = {
       memory: args.memory ?? DEFAULTS.memory,
       cpus: args.cpus ?? DEFAULTS.cpus,
       cpu: args.cpu ?? DEFAULTS.cpu,
@@ -302,48 +300,37 @@ async function launch(session: Session, args: LaunchArguments): Promise<Later> {
       ...(args.platform === undefined ? {} : { platform: args.platform }),
       platformOverrides: platformOverrides(args),
       ...(args.display === undefined ? {} : { display: displayOf(args.display) }),
-      kernel,
-      kernelName,
+      kernelName: kernel.name,
       disks: disks.configs,
       ...(network.config ? { network: network.config } : {}),
       ...(sockets.config ? { sockets: sockets.config } : {}),
       maxMemory: args.maxMemory,
       keyValuePairs: args.keyValuePairs,
       copyFiles: ofSetting('copyFiles', () => (args.copyFiles ?? []).map(copyRequest)),
-      ...(initrd && args.initrd ? { initrd, initrdName: path.basename(args.initrd) } : {}),
       seed: DEFAULTS.seed,
       startTime: DEFAULTS.startTime,
       quantum: DEFAULTS.quantum,
     };
-    const read = performance.now();
-    const mib = (bytes: number) => `${(bytes / (1 << 20)).toFixed(1)} MiB`;
-    session.say(
-      `${kernelName} (${mib(kernel.length)})${initrd ? ` and ${path.basename(args.initrd as string)} (${mib(initrd.length)})` : ''} read in ${took(started, read)}`,
-    );
-    const facts = new KernelFacts(kernel, kernelName);
-    if (facts.symbols.size) session.say(`${facts.symbols.size} symbols from ${kernelName}`);
+    const facts = new KernelFacts(kernel);
+    if (facts.symbols.size) session.say(`${facts.symbols.size} symbols from ${kernel.name}`);
     const sources = new SourcePaths(args.sourceMap);
     // To find out the release takes a search through the kernel.
     if (isAnythingFetched()) useFetchedSources(sources, facts.release);
     for (const folder of sources.missing) session.say(`launch.json: "sourceMap": there is no folder ${folder}`, 'stderr');
-    const files = new SymbolFiles(facts, isElf(kernel) ? args.kernel : undefined, args.symbols);
+    const files = new SymbolFiles(facts, facts.isElf ? args.kernel : undefined, args.symbols);
     void files.opened.then(() => {
       for (const { info } of files.all)
-        session.say(`Debug information of ${info.elf.name}, ready in ${took(read, performance.now())}`);
+        session.say(`Debug information of ${info.elf.name}, ready in ${took(started, performance.now())}`);
       const problem = files.problems.get('');
       if (args.symbols?.length && problem) session.say(`No debug information for the kernel: ${problem}`);
-      if (!files.all.length && facts.release && DEBIAN_RELEASE.test(facts.release))
-        session.say(
-          `Debug information and sources of Debian's ${facts.release} can be fetched: "Hyperstep: Fetch Debian's Symbols and Sources"`,
-        );
     });
     session.stopOnCrash = args.stopOnCrash ?? true;
     session.hypercallStops.set(
       'launch',
       (args.stopOnHypercalls ?? []).map((call) => hypercallStop(call, {})),
     );
-    const program: Program = { args, config, disks, network, sockets, symbols: facts.symbols, files, sources };
-    const made = session.prepare(program, () => makeMachine(session, program, facts));
+    const program: Program = { args, disks, network, sockets, symbols: facts.symbols, files, sources };
+    const made = session.prepare(program, () => makeMachine(session, program, settings, kernel, facts));
     session.after(() => session.sendEvent(new Event('initialized')));
     return new Later(made);
   } catch (e) {
@@ -357,19 +344,46 @@ async function launch(session: Session, args: LaunchArguments): Promise<Later> {
 
 const took = (from: number, to: number): string => `${(to - from).toFixed(0)} ms`;
 
-async function makeMachine(session: Session, program: Program, facts: KernelFacts): Promise<void> {
+/** What a machine is made from, but for the files that it starts with. */
+type Settings = Omit<MachineConfig, 'kernel' | 'initrd' | 'initrdName'>;
+
+async function makeMachine(
+  session: Session,
+  program: Program,
+  settings: Settings,
+  file: KernelFile,
+  facts: KernelFacts,
+): Promise<void> {
   try {
-    const { config } = program;
+    const { kernel: kernelFile, initrd: initrdFile } = program.args;
     const started = performance.now();
+    const kernel = await ofFile(kernelFile, 'kernel', () => file.bytes);
+    const initrd = initrdFile ? new Uint8Array(await ofFile(initrdFile, 'initrd', () => fs.readFile(initrdFile))) : undefined;
+    const config: MachineConfig = {
+      ...settings,
+      kernel,
+      ...(initrd && initrdFile ? { initrd, initrdName: path.basename(initrdFile) } : {}),
+    };
+    const read = performance.now();
+    const mib = (bytes: number) => `${(bytes / (1 << 20)).toFixed(1)} MiB`;
+    session.say(
+      `${config.kernelName} (${mib(kernel.length)})${initrd ? ` and ${config.initrdName} (${mib(initrd.length)})` : ''} read in ${took(started, read)}`,
+    );
     const { createMachine } = await import('../../emulator/load.ts');
     const machine = createMachine(config);
     session.say(
-      `Hyper-V guest with ${config.memory} MiB, ${config.cpus} VP${config.cpus > 1 ? 's' : ''}, CPU ${config.cpu}: built in ${took(started, performance.now())}`,
+      `Hyper-V guest with ${config.memory} MiB, ${config.cpus} VP${config.cpus > 1 ? 's' : ''}, CPU ${config.cpu}: built in ${took(read, performance.now())}`,
     );
-    session.adopt({ ...program, machine, kernel: new GuestKernel(machine, facts) });
+    session.adopt({ ...program, config, machine, kernel: new GuestKernel(machine, facts) });
     // Rather now than at a stop.
     for (const { info } of program.files.all) info.prepareNames();
     session.resolveBreakpoints();
+    void program.files.opened.then(() => {
+      if (!program.files.all.length && facts.release && DEBIAN_RELEASE.test(facts.release))
+        session.say(
+          `Debug information and sources of Debian's ${facts.release} can be fetched: "Hyperstep: Fetch Debian's Symbols and Sources"`,
+        );
+    });
   } catch (e) {
     session.endProgress();
     throw e;

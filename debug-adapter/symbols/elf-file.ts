@@ -55,7 +55,7 @@ export class ElfFile {
   readonly layout: readonly { readonly index: number; readonly from: number; readonly to: number }[];
   readonly #contents = new Map<ElfSection, ByteSource>();
   #symbols: SymbolTable | undefined;
-  #buildId: string | undefined | null = null;
+  #buildId: { readonly id: string; readonly place: number | undefined } | undefined | null = null;
 
   /** Throws SymbolFileError. */
   static open(path: string): ElfFile {
@@ -137,11 +137,20 @@ export class ElfFile {
 
   /** The GNU build-id in hexadecimal, undefined when the file has none. */
   get buildId(): string | undefined {
+    return this.#note?.id;
+  }
+
+  /** The place of its bytes in the program, undefined when it is not loaded. */
+  get buildIdPlace(): number | undefined {
+    return this.#note?.place;
+  }
+
+  get #note(): { readonly id: string; readonly place: number | undefined } | undefined {
     if (this.#buildId === null) this.#buildId = this.#findBuildId();
     return this.#buildId;
   }
 
-  #findBuildId(): string | undefined {
+  #findBuildId(): { id: string; place: number | undefined } | undefined {
     for (const s of this.sections) {
       if (s.type !== SHT.NOTE || s.size > MAX_NOTES) continue;
       const bytes = this.source.read(s.offset, s.size);
@@ -153,8 +162,11 @@ export class ElfFile {
         const data = at + 12 + Math.ceil(nameSize / 4) * 4;
         if (data + size > bytes.length) break;
         const owner = Buffer.from(bytes.subarray(at + 12, at + 12 + nameSize)).toString('latin1');
-        if (owner === 'GNU\0' && view.getUint32(at + 8, true) === NT_GNU_BUILD_ID && size > 0)
-          return Buffer.from(bytes.subarray(data, data + size)).toString('hex');
+        if (owner === 'GNU\0' && view.getUint32(at + 8, true) === NT_GNU_BUILD_ID && size > 0) {
+          const start = this.sectionPlace(this.sections.indexOf(s));
+          const id = Buffer.from(bytes.subarray(data, data + size)).toString('hex');
+          return { id, place: start === undefined ? undefined : start + data };
+        }
         at = data + Math.ceil(size / 4) * 4;
       }
     }

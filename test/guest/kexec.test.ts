@@ -5,6 +5,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { debianGuest, debianInitramfs, debianProgram } from '../../scripts/debian-guest.mjs';
+import { KernelFile } from '../../debug-adapter/kernel-file.ts';
 import { GuestKernel, KernelFacts } from '../../debug-adapter/linux/kernel.ts';
 import { unwrapKernel } from '../../debug-adapter/kernel-file.ts';
 import type { Exit, MachineConfig } from '../../emulator/index.ts';
@@ -50,7 +51,7 @@ const load = (kind: '-l' | '-p', append: string): string =>
 
 /** Runs to the guest's end as a debugger would: which kernels it sees, and where their symbols say that they start. */
 function watched({ machine }: Recorded): { exit: Exit; kernels: { release?: string; another: boolean; started: boolean }[] } {
-  const kernel = new GuestKernel(machine, new KernelFacts(new Uint8Array(), 'kernel'));
+  const kernel = new GuestKernel(machine, new KernelFacts(new KernelFile('kernel', new Uint8Array())));
   const kernels: { release?: string; another: boolean; started: boolean }[] = [];
   let start: bigint | undefined;
   let another = false;
