@@ -397,16 +397,25 @@ export function describeTraceEvent(event: TraceEvent, now: number, symbols: Symb
       }
       case 'vp-register':
         return `VP ${event.vp} ${event.name} ${event.access === 'read' ? '->' : '<-'} ${hex(event.value)}`;
+      case 'psci':
       case 'smccc':
         return `VP ${event.vp} ${event.name}(${event.args.map((a) => hex(a)).join(', ')}) -> ${hex(event.result)} by ${event.conduit} from ${symbols.format(event.pc)}`;
-      case 'vmbus-message':
+      case 'message':
         return `${event.direction === 'guest-to-host' ? '<-' : '->'} ${event.name} ${colons(event.fields)}`;
-      case 'vmbus-channel':
+      case 'channel':
         return `relid ${event.relid} ${event.device}: ${event.what}`;
-      case 'vmbus-packet':
+      case 'packet':
         return `${event.direction === 'guest-to-host' ? '<-' : '->'} relid ${event.relid} ${event.device}: ${event.what}, ${event.bytes} bytes`;
       case 'frame':
         return `${event.direction === 'guest-to-host' ? '<-' : '->'} ${describeFrame(event.frame)}`;
+      case 'signal':
+        return `${event.direction === 'guest-to-host' ? '<-' : '->'} ${event.vp === undefined ? '' : `VP ${event.vp} `}relid ${event.flag} by ${event.how}`;
+      case 'timer':
+        return `VP ${event.vp} ${event.timer} ${event.what}`;
+      case 'fault': {
+        const far = event.far === undefined ? '' : ` FAR_EL1 ${hex(event.far)}`;
+        return `VP ${event.vp} ${event.exception} ESR_EL1 ${hex(event.esr, 8)}${far} at ${symbols.format(event.pc)}`;
+      }
       case 'synic':
         return `VP ${event.vp} SINT${event.sint}: ${event.what}`;
       case 'interrupt':

@@ -54,11 +54,14 @@ export class GuestNetwork {
     this.#disconnect();
     if (!this.#setting) return;
     if (this.#capture !== undefined)
-      this.#unsubscribe = machine.subscribe((event) => {
-        if (event.kind !== 'frame') return;
-        const time = BigInt(startTime) * 1_000_000n + BigInt(Math.floor(machine.now));
-        this.#write(pcapngFrame(event.frame, time, event.direction === 'guest-to-host'));
-      });
+      this.#unsubscribe = machine.subscribe(
+        (event) => {
+          if (event.kind !== 'frame') return;
+          const time = BigInt(startTime) * 1_000_000n + BigInt(Math.floor(machine.now));
+          this.#write(pcapngFrame(event.frame, time, event.direction === 'guest-to-host'));
+        },
+        ['frame'],
+      );
     if (!this.leadsOutside) return;
     const reported = new Set<string>();
     const outside = new UserNetwork(

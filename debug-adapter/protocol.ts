@@ -31,6 +31,10 @@ export interface LaunchArguments {
   stopOnCrash?: boolean;
   /** A file that gets the whole console as well. */
   consoleLog?: string;
+  /** Events to trace: kinds of the trace, `vmbus` or `all`. They go to the Debug Console, or to `traceFile`. */
+  trace?: string[];
+  /** A file for them: JSON lines, or for a timeline viewer if it ends in .json. Without `trace` it gets all. */
+  traceFile?: string;
   /** Disks of the guest, LUN 0 first. */
   disks?: DiskSetting[];
   /** The guest's network card. Left out: it has none. */
@@ -141,6 +145,16 @@ export interface HypercallRecord {
   output: string[];
   /** Caller as `symbol+0x12`, or an address. */
   caller: string;
+}
+
+/** A packet that went through a ring. */
+export interface PacketRecord {
+  /** Virtual ns. */
+  time: number;
+  direction: 'guest-to-host' | 'host-to-guest';
+  what: string;
+  /** Of its payload. */
+  bytes: number;
 }
 
 export interface ChannelView {

@@ -45,6 +45,7 @@ import {
   judge,
   type Places,
 } from './stops.ts';
+import { SessionTrace } from './session-trace.ts';
 import { threadOf, vpOf } from './threads.ts';
 import { withoutDamage } from './symbols/byte-source.ts';
 import type { SourceFrame } from './symbols/dwarf/debug-info.ts';
@@ -135,6 +136,8 @@ export interface Stop {
   title: string;
 }
 
+/** Events that the session keeps or tells, whether or not the user traces anything. */
+const SAID = ['hypercall', 'undefined', 'service', 'guest'] as const;
 const MAX_CALLS = 2000;
 const CONSOLE_FLUSH = 64 * 1024;
 const MAX_REPORTS = 100;
@@ -149,6 +152,7 @@ export class Session extends DebugSession {
   /** What the display panel has seen. */
   readonly screen = new ScreenWatch();
   stopOnCrash = true;
+  readonly trace = new SessionTrace((text) => this.say(text));
   /** The last hypercalls. */
   readonly calls: CallRecord[] = [];
   /** Where the guest is stopped; undefined while it runs. */
@@ -273,6 +277,7 @@ export class Session extends DebugSession {
   /** The client is gone, or has asked us to go. */
   override shutdown(): void {
     this.#runner?.end();
+    this.trace.close();
     // What was asked before is answered before.
     void this.#queue
       .then(() => this.makeMachine())
@@ -370,12 +375,13 @@ export class Session extends DebugSession {
     const { machine, kernel, args } = debuggee;
     if (args.consoleLog) this.#consoleLog ??= fs.openSync(args.consoleLog, 'w');
     machine.onConsole = (bytes) => this.#onConsole(bytes);
+    this.trace.attach(machine, kernel);
     machine.subscribe((event) => {
       if (event.kind === 'hypercall') this.#record(event);
       else if (event.kind === 'undefined') this.#reportUndefined(event);
       else if (event.kind === 'service') this.say(`${event.service}: ${event.message}`, event.ok ? 'console' : 'stderr');
       else if (event.kind === 'guest') this.say(`${event.part}: ${event.message}`, 'stderr');
-    });
+    }, SAID);
     debuggee.files.follow(kernel);
     useSymbolFiles(kernel, () => debuggee.files.all);
     kernel.onReplaced = () => {
@@ -543,6 +549,7 @@ export class Session extends DebugSession {
   #lastState = 0;
   #sliced(): void {
     this.flushConsole();
+    this.trace.flush();
     const now = performance.now();
     if (now - this.#lastState > 500) {
       this.#lastState = now;
@@ -554,6 +561,7 @@ export class Session extends DebugSession {
   #stopped(reason: StopReason): void {
     const { kernel } = this.debuggee;
     this.flushConsole();
+    this.trace.flush();
     this.endProgress();
     const exit = reason.kind === 'exit' ? reason.exit : undefined;
     const vp = exit && 'vp' in exit ? exit.vp : 0;
@@ -607,6 +615,7 @@ export class Session extends DebugSession {
   #ended(exit: Exit): void {
     const { machine } = this.debuggee;
     this.flushConsole();
+    this.trace.flush();
     if (exit.kind === 'reset') {
       this.#restart().catch((error: unknown) => this.#failed(error));
       return;

@@ -34,10 +34,11 @@ export function traceRecord(event: TraceEvent, machine: Machine): Record<string,
 /** The line of the timeline that an event is on: a name. */
 function track(event: TraceEvent, vp: number): string {
   switch (event.kind) {
-    case 'vmbus-channel':
-    case 'vmbus-packet':
+    case 'channel':
+    case 'packet':
       return `channel ${event.relid} ${event.device}`;
-    case 'vmbus-message':
+    case 'message':
+    case 'signal':
       return 'VMBus';
     case 'frame':
       return 'network';
@@ -54,11 +55,16 @@ function track(event: TraceEvent, vp: number): string {
 
 /** What an event is called on the timeline. */
 function title(event: TraceEvent): string {
+  if (event.kind === 'timer') return `${event.timer} ${event.what}`;
   if ('name' in event) return event.name;
   if ('what' in event) return event.what;
   switch (event.kind) {
     case 'interrupt':
       return `INTID ${event.intid}`;
+    case 'fault':
+      return event.exception;
+    case 'signal':
+      return `signal ${event.direction === 'guest-to-host' ? 'from' : 'to'} the guest, relid ${event.flag}`;
     case 'mmio':
       return `${event.access} ${address(BigInt(event.gpa))}`;
     case 'undefined':

@@ -35,7 +35,7 @@ export { differencingVhdx } from './host/vhdx-writer.ts';
 export { describeFrame } from './network/packet.ts';
 export type { NetworkEvent, NetworkRequest } from './network/outside.ts';
 export type { SocketEvent, SocketRequest } from './network/sockets.ts';
-export type { HypercallFields, TraceEvent, TraceKind } from './base/trace.ts';
+export { type HypercallFields, TRACE_KINDS, type TraceEvent, type TraceKind } from './base/trace.ts';
 export { bitNames, FEATURE_WORDS, type FeatureField, type FeatureWordRow } from './hyperv/features.ts';
 export { describeVpRegister } from './hyperv/registers.ts';
 export {
@@ -337,7 +337,11 @@ export interface Machine {
   onSocket: (request: SocketRequest) => void;
   /** What came of that, and who connects to the guest. Between slices only. */
   socketInput(event: SocketEvent): void;
-  subscribe(listener: (event: import('./base/trace.ts').TraceEvent) => void): () => void;
+  /** Calls `listener` for every event of the trace, or those of some kinds; the result ends that. */
+  subscribe(
+    listener: (event: import('./base/trace.ts').TraceEvent) => void,
+    kinds?: Iterable<import('./base/trace.ts').TraceKind>,
+  ): () => void;
 
   // --- state -----------------------------------------------------------------------------------------------------
   /** Hash of RAM, VP state and every device, 16 hex digits. */

@@ -4,7 +4,7 @@
 import { Clock } from './base/clock.ts';
 import { freeze } from './base/frozen.ts';
 import { field, held, plainOf, type Plain, type Refusal, register, setAt, type Tree } from './base/inspect.ts';
-import { Trace, type TraceEvent } from './base/trace.ts';
+import { Trace, type TraceEvent, type TraceKind } from './base/trace.ts';
 import { type BootInfo, EFI_RUNTIME_CALL, EfiRuntime, prepareBoot } from './boot/index.ts';
 import {
   ConfigError,
@@ -609,8 +609,8 @@ class HyperVMachine implements Machine {
     this.onConsole(bytes);
   }
 
-  subscribe(listener: (event: TraceEvent) => void): () => void {
-    return this.#trace.subscribe(listener);
+  subscribe(listener: (event: TraceEvent) => void, kinds?: Iterable<TraceKind>): () => void {
+    return this.#trace.subscribe(listener, kinds);
   }
 
   // --- debugger --------------------------------------------------------------------------------------------------

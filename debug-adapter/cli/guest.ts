@@ -303,9 +303,12 @@ export class Guest {
     sockets.connect(machine, note, () => network.stir());
     machine.engineClock = () => performance.now() / 1000;
     this.kernel = new GuestKernel(machine, new KernelFacts(new KernelFile(config.kernelName, config.kernel)));
-    machine.subscribe((event) => {
-      if (event.kind === 'hypercall') this.hypercalls.set(event.name, (this.hypercalls.get(event.name) ?? 0) + 1);
-    });
+    machine.subscribe(
+      (event) => {
+        if (event.kind === 'hypercall') this.hypercalls.set(event.name, (this.hypercalls.get(event.name) ?? 0) + 1);
+      },
+      ['hypercall'],
+    );
     machine.onConsole = (bytes) => {
       this.consoleBytes += bytes.length;
       this.onConsole(bytes);

@@ -1,9 +1,11 @@
 import fs from 'node:fs';
-import { type Exit, type HypercallInfo, type TraceEvent, hypercallNames } from '../../emulator/index.ts';
+import { type Exit, type HypercallInfo, hypercallNames } from '../../emulator/index.ts';
 import { describeStop, describeTraceEvent, lostInterrupts } from '../describe.ts';
 import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks, openNetwork, openSockets } from './guest.ts';
 import { png } from '../screen.ts';
 import { openTraceFile } from '../trace-file.ts';
+import { traceKinds } from '../trace-kinds.ts';
+import { UserError } from '../user-error.ts';
 import { Typist } from './typist.ts';
 import { UsageError, integer, options } from './usage.ts';
 
@@ -20,8 +22,9 @@ ${MACHINE_HELP}
   --max-instructions N     end after N instructions
   --screenshot FILE        at the end write what the guest's display shows to a PNG file
   --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls, engine } as JSON
-  --trace KIND,...         print events of these kinds (hypercalls, vp-registers, smccc, vmbus, synic, interrupts, mmio,
-                           undefined, services, frames, guest; messages, signals, packets, psci, timers, faults; or all)
+  --trace KIND,...         print events of these kinds: hypercall, vp-register, message, signal, interrupt, timer, packet, mmio,
+                           psci, fault, smccc, synic, channel, frame, undefined, service, guest, crash; vmbus (messages,
+                           channels, packets, signals) or all
   --trace-file FILE        write those events to FILE instead (all of them without --trace): a name that ends in .json gets the
                            format of Chrome's and Perfetto's timeline viewers, any other JSON lines
 
@@ -29,28 +32,6 @@ Exit status: 0 the guest powered off, or --until-console was seen; 1 a failure o
 crashed or keeps resetting; 4 --max-instructions was reached, or the guest waits for ever; 130 it was interrupted (the
 report is written all the same).
 `;
-
-/** --trace words: kinds of trace events. */
-const TRACE: Record<string, readonly TraceEvent['kind'][]> = {
-  hypercalls: ['hypercall'],
-  'vp-registers': ['vp-register'],
-  smccc: ['smccc'],
-  vmbus: ['vmbus-message', 'vmbus-channel', 'vmbus-packet'],
-  synic: ['synic'],
-  interrupts: ['interrupt'],
-  mmio: ['mmio'],
-  undefined: ['undefined'],
-  services: ['service'],
-  frames: ['frame'],
-  guest: ['guest', 'crash'],
-  // Parts of the above, by what they are for.
-  messages: ['vmbus-message', 'synic'],
-  signals: ['vmbus-channel'],
-  packets: ['vmbus-packet'],
-  psci: ['smccc'],
-  timers: ['synic', 'interrupt'],
-  faults: ['undefined', 'guest', 'crash'],
-};
 
 type Spec =
   | { kind: 'hypercall'; text: string; code: number }
@@ -109,14 +90,8 @@ export async function runCommand(args: string[]): Promise<number> {
     v['max-instructions'] === undefined
       ? undefined
       : integer('max-instructions', v['max-instructions'], 1, Number.MAX_SAFE_INTEGER);
-  const kinds = new Set<string>();
-  for (const word of v.trace?.split(',') ?? []) {
-    if (word !== 'all' && !(word in TRACE))
-      throw new UsageError(`--trace ${word}: expected ${Object.keys(TRACE).join(', ')} or all`);
-    for (const k of word === 'all' ? Object.values(TRACE).flat() : TRACE[word]) kinds.add(k);
-  }
   const traceFile = v['trace-file'];
-  if (traceFile !== undefined && !v.trace) for (const k of Object.values(TRACE).flat()) kinds.add(k);
+  const kinds = asUsage(() => traceKinds(v.trace?.split(',') ?? (traceFile === undefined ? [] : ['all']), '--trace'));
   const until = v['until-console'];
   if (until === '') throw new UsageError('--until-console needs a text');
   for (const option of ['report', 'screenshot', 'trace-file'] as const)
@@ -151,15 +126,17 @@ export async function runCommand(args: string[]): Promise<number> {
     guest.onConsole = (bytes) => {
       process.stdout.write(bytes);
     };
-    machine.subscribe((event) => {
-      if (event.kind === 'service' && !kinds.has('service')) say(`hyperstep: ${event.service}: ${event.message}`);
-    });
+    machine.subscribe(
+      (event) => {
+        if (event.kind === 'service' && !kinds.has('service')) say(`hyperstep: ${event.service}: ${event.message}`);
+      },
+      ['service'],
+    );
     if (kinds.size)
       machine.subscribe((event) => {
-        if (!kinds.has(event.kind)) return;
         if (trace) trace.write(event);
         else say(describeTraceEvent(event, machine.now, kernel.symbols, kernel));
-      });
+      }, kinds);
     const pending = new Set(specs.flatMap((s) => (s.kind === 'symbol' ? [s.name] : [])));
     const asked = new Set(specs.flatMap((s) => (s.kind === 'address' ? [s.address] : [])));
     /** Where names of a module that is just being loaded become known; ours, not the user's. */
@@ -186,11 +163,14 @@ export async function runCommand(args: string[]): Promise<number> {
     const codes = new Set(specs.flatMap((s) => (s.kind === 'hypercall' ? [s.code] : [])));
     /** A crash that the guest has reported: it is given up at `until`, unless it starts another kernel (kdump). */
     let crash: { vp: number; until: number } | undefined;
-    machine.subscribe((event) => {
-      if (!crash || event.kind !== 'vp-register' || event.name !== 'HvRegisterGuestOsId' || event.access !== 'write') return;
-      crash.until = Number.POSITIVE_INFINITY;
-      say('hyperstep: another kernel has started after the crash');
-    });
+    machine.subscribe(
+      (event) => {
+        if (!crash || event.kind !== 'vp-register' || event.name !== 'HvRegisterGuestOsId' || event.access !== 'write') return;
+        crash.until = Number.POSITIVE_INFINITY;
+        say('hyperstep: another kernel has started after the crash');
+      },
+      ['vp-register'],
+    );
     const spins = (): boolean => {
       if (!crash || machine.instructions < crash.until) return false;
       // Between two kernels the MMU is off (SCTLR_EL1.M): the next one is being unpacked and checked.
@@ -294,5 +274,14 @@ function checkWritable(option: string, file: string): void {
     fs.writeFileSync(file, '');
   } catch (error) {
     throw new UsageError(`--${option} ${file}: cannot be written (${(error as NodeJS.ErrnoException).code})`);
+  }
+}
+
+/** What is wrong with an option is told as such. */
+function asUsage<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw error instanceof UserError ? new UsageError(error.message) : error;
   }
 }

@@ -20,6 +20,7 @@ import { frameVariables } from '../linux/types.ts';
 import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
 import { hypercallContext } from '../stops.ts';
+import { traceHelp, traceKinds } from '../trace-kinds.ts';
 import { UserError } from '../user-error.ts';
 import { hypercallRecords } from './custom.ts';
 import { serviceCommands } from './services.ts';
@@ -75,6 +76,17 @@ export const COMMANDS: Record<string, Command> = {
     usage: 'inspect [PATH]',
     help: 'the parts of the machine, or what is at a path such as vmbus.channels[4]; hv.PATH = VALUE changes it',
     run: (session, rest) => inspectText(session.debuggee.machine, rest.trim()),
+  },
+  trace: {
+    usage: 'trace [KIND,...|off] [FILE]',
+    help: 'tells events of these kinds (trace kinds: which there are), here or in a file; without a word: what is told',
+    run: (session, rest) => {
+      const [kinds, file] = rest.trim().split(/\s+/);
+      if (kinds === 'kinds') return traceHelp().join('\n');
+      if (kinds === 'off') session.trace.set(new Set());
+      else if (kinds) session.trace.set(traceKinds(kinds.split(','), 'trace'), file);
+      return session.trace.text;
+    },
   },
   vpregs: {
     usage: 'vpregs',

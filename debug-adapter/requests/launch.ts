@@ -26,6 +26,7 @@ import { displayOf } from '../screen.ts';
 import type { Program, Session } from '../session.ts';
 import { SourcePaths } from '../sources.ts';
 import { callCode, hypercallStop } from '../stops.ts';
+import { traceKinds } from '../trace-kinds.ts';
 import { fetchedFor, isAnythingFetched } from '../user-cache.ts';
 import { UserError } from '../user-error.ts';
 import { FILTERS } from './breakpoints.ts';
@@ -73,7 +74,18 @@ function checkArguments(args: LaunchArguments): void {
       throw new UserError(`launch.json: "${key}" ${value === undefined || value === '' ? 'is missing' : 'must be text'}`);
   };
   text('kernel', true);
-  for (const key of ['initrd', 'append', 'cpu', 'boot', 'load', 'platform', 'vmbusVersion', 'display', 'consoleLog'] as const)
+  for (const key of [
+    'initrd',
+    'append',
+    'cpu',
+    'boot',
+    'load',
+    'platform',
+    'vmbusVersion',
+    'display',
+    'consoleLog',
+    'traceFile',
+  ] as const)
     text(key);
   for (const key of ['monitorPages', 'stopOnEntry', 'stopOnCrash'] as const) {
     const value: unknown = args[key];
@@ -94,6 +106,7 @@ function checkArguments(args: LaunchArguments): void {
       );
   }
   checkPlatform(args);
+  launchTrace(args);
   checkDisks(args.disks);
   checkRows('network', NETWORK_KEYS, args.network, '{ "mode": "internal" }');
   checkRows('sockets', SOCKETS_KEYS, args.sockets, '{ "mode": "internal" }');
@@ -119,6 +132,13 @@ function checkArguments(args: LaunchArguments): void {
       throw e instanceof UserError ? new UserError(`launch.json: "stopOnHypercalls": ${e.message}`) : e;
     }
   }
+}
+
+/** The kinds that "trace" names. */
+function launchTrace({ trace, traceFile }: LaunchArguments): ReturnType<typeof traceKinds> {
+  if (trace !== undefined && (!Array.isArray(trace) || trace.some((word) => typeof word !== 'string')))
+    throw new UserError('launch.json: "trace" must be a list such as ["hypercall", "message"]');
+  return traceKinds(trace ?? (traceFile === undefined ? [] : ['all']), 'launch.json: "trace":');
 }
 
 /** The host's settings, with those that have a name of their own in launch.json. */
@@ -283,6 +303,10 @@ async function launch(session: Session, args: LaunchArguments): Promise<Later> {
   try {
     const started = performance.now();
     const kernel = await ofFile(args.kernel, 'kernel', () => KernelFile.open(args.kernel));
+    if (args.traceFile)
+      await fs.writeFile(args.traceFile, '').catch((e: Error) => {
+        throw new UserError(`launch.json: "traceFile": cannot write ${args.traceFile}: ${e.message}`);
+      });
     if (args.consoleLog)
       await fs.writeFile(args.consoleLog, '').catch((e: Error) => {
         throw new UserError(`launch.json: "consoleLog": cannot write ${args.consoleLog}: ${e.message}`);
@@ -325,6 +349,7 @@ async function launch(session: Session, args: LaunchArguments): Promise<Later> {
       if (args.symbols?.length && problem) session.say(`No debug information for the kernel: ${problem}`);
     });
     session.stopOnCrash = args.stopOnCrash ?? true;
+    session.trace.set(launchTrace(args), args.traceFile);
     session.hypercallStops.set(
       'launch',
       (args.stopOnHypercalls ?? []).map((call) => hypercallStop(call, {})),

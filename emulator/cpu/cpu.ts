@@ -18,6 +18,7 @@ import {
   FSC,
   removeTag,
   reset,
+  lastFault,
   takeBranchTarget,
   takeBreakpoint,
   takeBrk,
@@ -222,6 +223,10 @@ export class Cpu implements TlbControl {
     );
     for (let i = 0; i < ports.vpCount; i++) {
       const vp = new VpState(i, memory);
+      vp.onFault = () => {
+        const { trace } = ports;
+        if (trace.wants('fault')) trace.emit({ kind: 'fault', vp: vp.index, ...lastFault(vp) });
+      };
       this.vps.push(vp);
       if (ports.features.has('WFxT')) ports.clock.on(timeoutAlarm(i), () => this.#timedOut(vp));
     }
@@ -600,7 +605,7 @@ export class Cpu implements TlbControl {
 
   #undefined(vp: VpState): CpuExit | undefined {
     const { trace } = this.#ports;
-    if (trace.on) {
+    if (trace.wants('undefined')) {
       const word = this.#word();
       trace.emit({
         kind: 'undefined',

@@ -44,6 +44,40 @@ const EC = {
   BRK64: 0x3c,
 } as const;
 
+/** Classes in words. */
+const CLASSES: Readonly<Record<number, string>> = {
+  [EC.UNKNOWN]: 'undefined instruction',
+  [EC.WFX]: 'trapped WFI or WFE',
+  [EC.FP]: 'trapped floating point',
+  [EC.BRANCH_TARGET]: 'branch target',
+  [EC.ILLEGAL_STATE]: 'illegal state',
+  [EC.SYSTEM]: 'trapped system instruction',
+  [EC.PAC_FAIL]: 'pointer authentication',
+  [EC.INSTRUCTION_ABORT]: 'instruction abort',
+  [EC.PC_ALIGNMENT]: 'PC alignment',
+  [EC.DATA_ABORT]: 'data abort',
+  [EC.SP_ALIGNMENT]: 'SP alignment',
+  [EC.BREAKPOINT]: 'breakpoint',
+  [EC.SOFTWARE_STEP]: 'software step',
+  [EC.WATCHPOINT]: 'watchpoint',
+  [EC.BRK64]: 'BRK',
+};
+const FROM_EL1: readonly number[] = [EC.INSTRUCTION_ABORT, EC.DATA_ABORT, EC.BREAKPOINT, EC.SOFTWARE_STEP, EC.WATCHPOINT];
+const HAVE_FAR: readonly number[] = [EC.INSTRUCTION_ABORT, EC.PC_ALIGNMENT, EC.DATA_ABORT, EC.WATCHPOINT];
+
+/** The synchronous exception that `vp` has taken last, for the trace. `pc`: where it returns to. */
+export function lastFault(vp: VpState): { pc: bigint; exception: string; esr: bigint; far?: bigint } {
+  const esr = vp.u32(ESR);
+  const own = esr >>> 26;
+  const ec = FROM_EL1.includes(own - 1) ? own - 1 : own;
+  return {
+    pc: vp.u64(ELR),
+    exception: CLASSES[ec] ?? `class 0x${ec.toString(16)}`,
+    esr: BigInt(esr),
+    ...(HAVE_FAR.includes(ec) ? { far: vp.u64(FAR) } : {}),
+  };
+}
+
 /** Vector offsets from VBAR_EL1 (D1.3.1.5), to which 0x200 (EL1 with SP_EL1) or 0x400 (EL0) is added. */
 const SYNCHRONOUS = 0x000;
 const IRQ = 0x080;
@@ -106,6 +140,7 @@ function synchronous(vp: VpState, ec: number, iss: number, after = false): void 
   vp.setU32(ESR, (ec << 26) | (1 << 25) | iss);
   vp.setU32(ESR + 4, 0);
   take(vp, SYNCHRONOUS, after);
+  if (ec !== EC.SVC64) vp.onFault?.();
 }
 
 /** UNDEFINED instruction. */

@@ -112,6 +112,8 @@ export const OFF = 3;
 
 export class VpState {
   readonly index: number;
+  /** Told when the VP has taken a synchronous exception other than SVC: ESR_EL1, ELR_EL1 and FAR_EL1 are set. */
+  onFault: (() => void) | undefined;
   /** The live block: the window while this VP is loaded, its own buffer otherwise. */
   view: DataView;
   readonly #own: Uint8Array;

@@ -427,7 +427,8 @@ export function readVpRegister(p: Partition, vp: Vp, number: number): bigint | n
   const held = p.overridden.get(r.name) ?? (r.read ? r.read(p, vp) : 0n);
   if (held === undefined) return STATUS.INVALID_PARAMETER;
   const value = low(held, r.width);
-  if (p.host.trace.on) p.host.trace.emit({ kind: 'vp-register', vp: vp.index, name: r.name, number, access: 'read', value });
+  if (p.host.trace.wants('vp-register'))
+    p.host.trace.emit({ kind: 'vp-register', vp: vp.index, name: r.name, number, access: 'read', value });
   r.onRead?.(p, vp);
   return value;
 }
@@ -438,7 +439,7 @@ export function writeVpRegister(p: Partition, vp: Vp, number: number, value: big
   if (!r) return STATUS.INVALID_PARAMETER;
   if ((r.requires && !p.has(r.requires)) || !r.write) return STATUS.ACCESS_DENIED;
   const written = low(value, r.width);
-  if (p.host.trace.on)
+  if (p.host.trace.wants('vp-register'))
     p.host.trace.emit({ kind: 'vp-register', vp: vp.index, name: r.name, number, access: 'write', value: written });
   return r.write(p, vp, written) === false ? STATUS.INVALID_REGISTER_VALUE : STATUS.SUCCESS;
 }

@@ -135,8 +135,10 @@ export class Stimers implements MessageSource {
       t.armed = false;
     }
     this.#arm(n);
-    if (this.#host.trace.on)
-      this.#host.trace.emit({ kind: 'synic', vp: this.#vp, sint: sintOf(t.config), what: `stimer ${n} expired` });
+    if (this.#host.trace.wants('timer')) {
+      const how = t.config & DIRECT ? `INTID ${vectorOf(t.config)}` : `message to SINT${sintOf(t.config)}`;
+      this.#host.trace.emit({ kind: 'timer', vp: this.#vp, timer: `stimer ${n}`, what: `expired, ${how}` });
+    }
     if (t.config & DIRECT) this.onDirect(vectorOf(t.config));
     else {
       t.undelivered = true;

@@ -117,7 +117,9 @@ export class Synic {
     if (old & mask) return true;
     ram.touch(at, 1);
     ram.view.setUint8(at, old | mask);
-    this.#told(sint, `event flag ${flag}`);
+    const { trace } = this.#host;
+    if (trace.wants('signal'))
+      trace.emit({ kind: 'signal', direction: 'host-to-guest', vp: this.#vp, flag, how: `event flag of SINT${sint}` });
     this.#interrupt(sint);
     return true;
   }
@@ -179,7 +181,7 @@ export class Synic {
   }
 
   #told(sint: number, what: string): void {
-    if (this.#host.trace.on) this.#host.trace.emit({ kind: 'synic', vp: this.#vp, sint, what });
+    if (this.#host.trace.wants('synic')) this.#host.trace.emit({ kind: 'synic', vp: this.#vp, sint, what });
   }
 
   #note(message: string): void {

@@ -46,7 +46,7 @@ export class Bus {
     const r = this.region(gpa, size);
     if (!r) return undefined;
     const value = r.read(gpa - r.gpa, size);
-    if (this.#trace.on) this.#trace.emit({ kind: 'mmio', device: r.name, access: 'read', gpa, size, value });
+    if (this.#trace.wants('mmio')) this.#trace.emit({ kind: 'mmio', device: r.name, access: 'read', gpa, size, value });
     return value;
   }
 
@@ -54,7 +54,7 @@ export class Bus {
   write(gpa: number, size: number, value: bigint): boolean {
     const r = this.region(gpa, size);
     if (!r) return false;
-    if (this.#trace.on) this.#trace.emit({ kind: 'mmio', device: r.name, access: 'write', gpa, size, value });
+    if (this.#trace.wants('mmio')) this.#trace.emit({ kind: 'mmio', device: r.name, access: 'write', gpa, size, value });
     r.write(gpa - r.gpa, size, value);
     return true;
   }

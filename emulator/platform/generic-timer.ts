@@ -77,7 +77,7 @@ export class GenericTimer {
     const timers = () => Array.from({ length: options.vpCount }, (): Timer => ({ ctl: 0, cval: 0n }));
     this.state = { virtual: timers(), physical: timers() };
     for (const kind of KINDS)
-      for (let vp = 0; vp < options.vpCount; vp++) this.#clock.on(this.#alarm(kind, vp), () => this.#update(kind, vp));
+      for (let vp = 0; vp < options.vpCount; vp++) this.#clock.on(this.#alarm(kind, vp), () => this.#due(kind, vp));
   }
 
   #alarm(kind: Kind, vp: number): string {
@@ -113,13 +113,20 @@ export class GenericTimer {
     return this.counter() >= t.cval;
   }
 
+  /** Its alarm has gone off. */
+  #due(kind: Kind, vp: number): void {
+    if (this.#trace?.wants('timer') && this.#met(this.state[kind][vp]))
+      this.#trace.emit({ kind: 'timer', vp, timer: `${kind} timer`, what: `expired, INTID ${this.#intid[kind]}` });
+    this.#update(kind, vp);
+  }
+
   /** Drives the interrupt line and sets the alarm for the moment it will change. */
   #update(kind: Kind, vp: number): void {
     const t = this.state[kind][vp];
     const armed = (t.ctl & (ENABLE | IMASK)) === ENABLE;
     const met = this.#met(t);
     if (!this.#silent) this.#interrupts.setPpi(vp, this.#intid[kind], armed && met);
-    else if (armed && met && this.#trace?.on && !this.#told.has(this.#alarm(kind, vp))) {
+    else if (armed && met && this.#trace?.wants('guest') && !this.#told.has(this.#alarm(kind, vp))) {
       this.#told.add(this.#alarm(kind, vp));
       const message = `VP ${vp}: the ${kind} timer has expired, and this host never delivers INTID ${this.#intid[kind]}`;
       this.#trace.emit({ kind: 'guest', part: 'generic timer', message });

@@ -197,7 +197,7 @@ export class GicV3 implements InterruptController {
 
   #tell(intid: number, vp: number): void {
     const { trace } = this.#options;
-    if (trace.on) trace.emit({ kind: 'interrupt', vp: vp < 0 ? Math.max(0, this.#target(intid)) : vp, intid });
+    if (trace.wants('interrupt')) trace.emit({ kind: 'interrupt', vp: vp < 0 ? Math.max(0, this.#target(intid)) : vp, intid });
   }
 
   // --- prioritisation (4.8) --------------------------------------------------------------------------------------

@@ -100,9 +100,11 @@ export class Smccc {
       : NOT_SUPPORTED;
     const result = typeof out === 'bigint' ? out : out.result;
     registers.setX(0, result);
-    if (this.#trace.on) {
+    // PSCI's numbers (Arm DEN 0022F, 5.1): the standard service calls 0 to 31, of 32 and 64 bits.
+    const kind = (id & 0xbfff_ffe0) >>> 0 === 0x8400_0000 ? 'psci' : 'smccc';
+    if (this.#trace.wants(kind)) {
       const name = row?.name ?? `SMCCC 0x${id.toString(16).padStart(8, '0')}`;
-      this.#trace.emit({ kind: 'smccc', vp, pc, conduit, function: id, name, args, result });
+      this.#trace.emit({ kind, vp, pc, conduit, function: id, name, args, result });
     }
     return typeof out === 'bigint' ? undefined : out.effect;
   }

@@ -144,10 +144,13 @@ export class Channel implements DeviceChannel {
     this.device.onClose(this);
   }
 
-  /** The guest has signalled: look at both rings. */
-  onSignal(): void {
+  /** The guest has signalled, by VP `vp` if that is known: look at both rings. */
+  onSignal(how: string, vp?: number): void {
     const { state } = this;
     state.signalsFromGuest++;
+    const { trace } = this.#host;
+    if (trace.wants('signal'))
+      trace.emit({ kind: 'signal', direction: 'guest-to-host', ...(vp === undefined ? {} : { vp }), flag: this.relid, how });
     if (!this.open) return;
     const { busy } = this;
     const { wantsRoom } = state;
@@ -312,7 +315,8 @@ export class Channel implements DeviceChannel {
         return;
       }
       this.state.packetsFromGuest++;
-      if (this.#host.trace.on) this.#packet('guest-to-host', this.device.describe(packet, 'guest'), packet.payload.length);
+      if (this.#host.trace.wants('packet'))
+        this.#packet('guest-to-host', this.device.describe(packet, 'guest'), packet.payload.length);
       this.device.onPacket(packet, this);
     }
     if (!this.open || ring.fault) return;
@@ -364,11 +368,12 @@ export class Channel implements DeviceChannel {
   }
 
   #told(what: string): void {
-    if (this.#host.trace.on) this.#host.trace.emit({ kind: 'vmbus-channel', relid: this.relid, device: this.device.name, what });
+    if (this.#host.trace.wants('channel'))
+      this.#host.trace.emit({ kind: 'channel', relid: this.relid, device: this.device.name, what });
   }
 
   #packet(direction: 'guest-to-host' | 'host-to-guest', what: string, bytes: number): void {
-    if (this.#host.trace.on)
-      this.#host.trace.emit({ kind: 'vmbus-packet', relid: this.relid, device: this.device.name, direction, what, bytes });
+    if (this.#host.trace.wants('packet'))
+      this.#host.trace.emit({ kind: 'packet', relid: this.relid, device: this.device.name, direction, what, bytes });
   }
 }

@@ -410,9 +410,9 @@ export class Connection implements MessagePort {
   }
 
   #told(direction: 'guest-to-host' | 'host-to-guest', name: MessageName, payload: Uint8Array): void {
-    if (!this.#host.trace.on) return;
+    if (!this.#host.trace.wants('message')) return;
     const { Message: _, ...fields } = describeMessage(payload);
-    this.#host.trace.emit({ kind: 'vmbus-message', direction, type: MESSAGES[name].type, name, fields });
+    this.#host.trace.emit({ kind: 'message', direction, type: MESSAGES[name].type, name, fields });
   }
 
   #note(message: string): void {
@@ -540,11 +540,11 @@ export class Vmbus {
     };
     partition.connectMessagePort(MESSAGE_CONNECTION, this.#connection);
     if (versions.some((v) => v >= VERSION_5_0)) partition.connectMessagePort(MESSAGE_CONNECTION_5_0, this.#connection);
-    partition.connectEventPort(EVENT_CONNECTION_BASE, MAX_RELID + 1, (_vp, id, flag) => {
+    partition.connectEventPort(EVENT_CONNECTION_BASE, MAX_RELID + 1, (vp, id, flag) => {
       const channel = this.#channels[id - EVENT_CONNECTION_BASE - first];
       if (channel?.state.state !== 'open') return STATUS.INVALID_CONNECTION_ID;
       if (flag !== 0) return STATUS.INVALID_PARAMETER;
-      channel.onSignal();
+      channel.onSignal('hypercall', vp);
       return STATUS.SUCCESS;
     });
     partition.onOsStart(() => this.#connection.reset());
@@ -590,7 +590,7 @@ export class Vmbus {
         return true;
       case 'signal-host':
         if (channel?.state.state !== 'open') return false;
-        channel.onSignal();
+        channel.onSignal('debugger');
         return true;
       case 'signal-guest':
         return channel?.interruptGuest() ?? false;

@@ -13,7 +13,7 @@ export interface Trigger {
   /** Virtual time from the bit to the signal, at most; ns. */
   readonly latency: number;
   readonly open: boolean;
-  onSignal(): void;
+  onSignal(how: string): void;
 }
 
 export interface MonitorState {
@@ -106,7 +106,7 @@ export class Monitor {
       ram.touch(at, 4);
       ram.view.setUint32(at, 0, true);
       for (const [id, trigger] of this.triggers.entries())
-        if (groupOf(id) === group && (pending >>> (id % MONITOR_TRIGGERS)) & 1 && trigger.open) trigger.onSignal();
+        if (groupOf(id) === group && (pending >>> (id % MONITOR_TRIGGERS)) & 1 && trigger.open) trigger.onSignal('monitor page');
     }
     this.watch();
   }

@@ -8,8 +8,11 @@ const TROUBLE = /\bBUG\b|WARNING:|Call trace:|Kernel panic|Oops|self-tests? .*fa
 const channelsOf = (guest: Recorded) => Object.fromEntries(guest.machine.vmbus().channels.map((c) => [c.device, c]));
 
 let guest: Recorded;
+/** Events of the boot by kind. */
+const events = new Map<string, number>();
 before(async () => {
   guest = new Recorded(await debianConfig('own', { append: 'console=ttyAMA0 hyperstep.wait=5' }));
+  guest.machine.subscribe((e) => events.set(e.kind, (events.get(e.kind) ?? 0) + 1));
   assert.deepEqual(guest.finish(), { kind: 'power-off' });
 });
 
@@ -32,6 +35,14 @@ test("Debian's own cloud kernel boots as a Hyper-V guest and powers itself off",
   ])
     assert.match(guest.console, line);
   assert.doesNotMatch(guest.console, TROUBLE);
+});
+
+test('every happening of the platform is an event of the trace', () => {
+  const kinds = ['hypercall', 'vp-register', 'message', 'signal', 'interrupt', 'timer', 'packet', 'mmio', 'psci', 'fault'];
+  assert.deepEqual(
+    kinds.filter((kind) => (events.get(kind) ?? 0) < 2),
+    [],
+  );
 });
 
 test('every offered device is in sysfs, bound to its driver where the guest has one', () => {

@@ -22,7 +22,7 @@ test('the embedded guest finds everything as the reference says and powers off',
   const smccc = new Set<string>();
   guest.machine.subscribe((e: TraceEvent) => {
     if (e.kind === 'hypercall') conduits.add(e.conduit);
-    if (e.kind === 'smccc') smccc.add(e.conduit);
+    if (e.kind === 'smccc' || e.kind === 'psci') smccc.add(e.conduit);
   });
   assert.deepEqual(guest.finish(), { kind: 'power-off' });
   assert.doesNotMatch(guest.console, /FAILED/);

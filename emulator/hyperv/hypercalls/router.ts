@@ -100,7 +100,7 @@ export class Router {
       repsCompleted: completed,
     };
     const { trace } = this.#partition.host;
-    if (trace.on) {
+    if (trace.wants('hypercall')) {
       const { vp, pc, lr, conduit, code, name, fast, repCount, repStart, input } = entry;
       trace.emit({
         kind: 'hypercall',

@@ -690,7 +690,7 @@ export class Network implements Device {
     const { recent } = this.state;
     recent.push({ at: clock.now, sent, frame: freeze(frame) });
     if (recent.length > RECENT) recent.shift();
-    if (trace.on) trace.emit({ kind: 'frame', direction: sent ? 'guest-to-host' : 'host-to-guest', frame });
+    if (trace.wants('frame')) trace.emit({ kind: 'frame', direction: sent ? 'guest-to-host' : 'host-to-guest', frame });
   }
 
   // --- to the guest -----------------------------------------------------------------------------------------------------------
@@ -786,7 +786,7 @@ export class Network implements Device {
       view.setUint32(8 + 8 * sections.length, message.length, true);
       view.setUint32(12 + 8 * sections.length, offset, true);
       sections.push(section);
-      if (this.#environment.trace.on) texts.push(what || describeMessage(message));
+      if (this.#environment.trace.wants('packet')) texts.push(what || describeMessage(message));
     }
     if (sections.length === 0) return false;
     // Transfer page set, whose owner stays; and how many ranges there are.

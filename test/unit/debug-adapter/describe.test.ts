@@ -15,8 +15,8 @@ test('bytes of a field: what is used of it, and how much is not', () => {
 });
 
 test('a trace line of a message without fields ends with its name', () => {
-  const event = { kind: 'vmbus-message', direction: 'guest-to-host', type: 3, name: 'RequestOffers', fields: {} } as const;
-  assert.equal(describeTraceEvent(event, 1_500_000_000, new Symbolizer()), '1.500000000 vmbus-message <- RequestOffers');
+  const event = { kind: 'message', direction: 'guest-to-host', type: 3, name: 'RequestOffers', fields: {} } as const;
+  assert.equal(describeTraceEvent(event, 1_500_000_000, new Symbolizer()), '1.500000000 message <- RequestOffers');
 });
 
 test("a crash is named by its panic line, however long the guest's message is", () => {

@@ -109,11 +109,11 @@ test('every call is told by name', () => {
   call(0xc4000003, 2n, 0x8000n, 5n);
   call(0x8400ffff);
   assert.deepEqual(
-    events.map((e) => e.kind === 'smccc' && [e.name, e.conduit, e.pc, e.args, e.result]),
+    events.map((e) => (e.kind === 'psci' || e.kind === 'smccc') && [e.kind, e.name, e.conduit, e.pc, e.args, e.result]),
     [
-      ['PSCI_VERSION', 'smc', 0x4000n, [0n, 0n, 0n], 0x10001n],
-      ['CPU_ON', 'smc', 0x4000n, [2n, 0x8000n, 5n], 0n],
-      ['SMCCC 0x8400ffff', 'smc', 0x4000n, [0n, 0n, 0n], 0xffffffffffffffffn],
+      ['psci', 'PSCI_VERSION', 'smc', 0x4000n, [0n, 0n, 0n], 0x10001n],
+      ['psci', 'CPU_ON', 'smc', 0x4000n, [2n, 0x8000n, 5n], 0n],
+      ['smccc', 'SMCCC 0x8400ffff', 'smc', 0x4000n, [0n, 0n, 0n], 0xffffffffffffffffn],
     ],
   );
 });

@@ -399,7 +399,7 @@ test('the debugger sees a posted message by name and fields', () => {
     Version: '5.3',
   });
   assert.deepEqual(calls.at(-1)?.Message, { Message: 'ModifyChannel', ChildRelId: 1, TargetVp: 1 });
-  const traced = d.events.flatMap((e) => (e.kind === 'vmbus-message' ? [`${e.direction} ${e.name}`] : []));
+  const traced = d.events.flatMap((e) => (e.kind === 'message' ? [`${e.direction} ${e.name}`] : []));
   assert.deepEqual(traced.slice(0, 3), [
     'guest-to-host InitiateContact',
     'host-to-guest VersionResponse',

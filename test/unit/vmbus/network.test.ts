@@ -787,9 +787,7 @@ test('packets are decoded for the trace and for people', () => {
   const n = new Netvsc().ready();
   n.talk(arp());
   n.talk(ping());
-  const packets = n.d.events.flatMap((e) =>
-    e.kind === 'vmbus-packet' && e.device === 'network' ? [`${e.direction}: ${e.what}`] : [],
-  );
+  const packets = n.d.events.flatMap((e) => (e.kind === 'packet' && e.device === 'network' ? [`${e.direction}: ${e.what}`] : []));
   for (const want of [
     'guest-to-host: init, in-band',
     'host-to-guest: initComplete: version 6.1',
