@@ -152,5 +152,12 @@ export const DEFAULTS = {
   quantum: 50_000,
 } as const;
 
-/** A configuration that cannot be a machine: the message is for the user and names the file or setting. */
-export class ConfigError extends Error {}
+/**
+ * A configuration that cannot be a machine: the message is for the user and names the file or setting. It is one line, whatever bytes
+ * of a file it quotes.
+ */
+export class ConfigError extends Error {
+  constructor(message: string) {
+    super(message.replace(/\p{Cc}/gu, '?'));
+  }
+}

@@ -171,7 +171,7 @@ class HyperVMachine implements Machine {
       throw new ConfigError(`cpus must be 1 to ${MAX_VPS}, not ${config.cpus}`);
     if (!Number.isInteger(config.quantum) || config.quantum < 1)
       throw new ConfigError(`quantum must be at least 1 instruction, not ${config.quantum}`);
-    const model = MODELS[config.cpu];
+    const model = Object.hasOwn(MODELS, config.cpu) ? MODELS[config.cpu] : undefined;
     if (!model) throw new ConfigError(`cpu "${config.cpu}" is not a model: ${Object.keys(MODELS).join(', ')}`);
     const platform = personality(config.platform, config.platformOverrides);
     this.#platform = platform;

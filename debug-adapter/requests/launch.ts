@@ -175,7 +175,7 @@ function checkDisks(disks: unknown): void {
     if (typeof disk !== 'object' || disk === null || !('path' in disk) || disk.path === '')
       throw new UserError(`launch.json: "disks": ${JSON.stringify(disk)} has no "path"`);
     for (const [key, value] of Object.entries(disk)) {
-      const type = (DISK_KEYS as Record<string, string | undefined>)[key];
+      const type = Object.hasOwn(DISK_KEYS, key) ? DISK_KEYS[key as keyof DiskSetting] : undefined;
       if (type === undefined || typeof value !== type)
         throw new UserError(`launch.json: "disks": "${key}" ${type === undefined ? 'is not known' : `must be a ${type}`}`);
     }
@@ -210,7 +210,7 @@ function checkCopies(copies: unknown): void {
     if (typeof copy !== 'object' || copy === null || !('from' in copy) || !('to' in copy))
       throw new UserError(`launch.json: "copyFiles": ${JSON.stringify(copy)} has no "from" or no "to"`);
     for (const [key, value] of Object.entries(copy)) {
-      const type = (COPY_KEYS as Record<string, string | undefined>)[key];
+      const type = Object.hasOwn(COPY_KEYS, key) ? COPY_KEYS[key as keyof CopySetting] : undefined;
       if (type === undefined || typeof value !== type)
         throw new UserError(`launch.json: "copyFiles": "${key}" ${type === undefined ? 'is not known' : `must be a ${type}`}`);
     }

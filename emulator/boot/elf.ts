@@ -1,5 +1,6 @@
 /** ELF64 kernels: what their program headers say is loaded (layouts: base/elf.ts). */
 import { EM_AARCH64, ElfHeader, ProgramHeader } from '../base/elf.ts';
+import { hex } from '../base/bits.ts';
 import { viewOf } from '../base/struct.ts';
 import { ConfigError } from '../config.ts';
 import { IMAGE_MAGIC, ImageHeader } from './arm64-image.ts';
@@ -41,6 +42,9 @@ export function parseElf(file: Uint8Array, name: string): LoadableKernel {
     .filter((p) => p.type === PT_LOAD && p.memsz > 0n)
     .sort((a, b) => (a.paddr < b.paddr ? -1 : 1));
   if (loads.length === 0) throw new ConfigError(`${name} is an ELF file with nothing to load`);
+  const overlap = loads.findIndex((p, n) => n > 0 && p.paddr < loads[n - 1].paddr + loads[n - 1].memsz);
+  if (overlap > 0)
+    throw new ConfigError(`${name} has damaged program headers: two segments overlap at ${hex(loads[overlap].paddr)}`);
   const base = loads[0].paddr;
   const segments: LoadableKernel['segments'] = [];
   let size = 0n;

@@ -11,12 +11,16 @@ export type ParentOpener = (paths: readonly string[], child: ImageFile) => Image
 /** Images below each other at most: a chain that goes round in circles ends here. */
 const MAX_PARENTS = 32;
 
+/** A path out of an image as a message can show it: it may be anything. */
+const shown = (path: string): string => (path.length > 260 ? `${path.slice(0, 260)}...` : path);
+
 /** Opens an image of any format we know: VHDX and VHD by what is inside them, anything else is raw. Throws `ConfigError`. */
 export function openImage(file: ImageFile, openParent: ParentOpener = () => undefined, depth = 0): Disk {
   if (depth > MAX_PARENTS) throw new ConfigError(`${file.name}: more than ${MAX_PARENTS} parent images`);
   const parent = (paths: readonly string[]): Disk => {
     const found = openParent(paths, file);
-    if (!found) throw new ConfigError(`${file.name}: its parent image is not there (${paths.join(', ') || 'it names none'})`);
+    if (!found)
+      throw new ConfigError(`${file.name}: its parent image is not there (${paths.map(shown).join(', ') || 'it names none'})`);
     return openImage(found, openParent, depth + 1);
   };
   if (isVhdx(file)) return openVhdx(file, parent);

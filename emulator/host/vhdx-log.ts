@@ -16,8 +16,10 @@ interface Entry {
 
 /** Bytes of 4 KiB that the log says are at this place of the file. */
 type Patches = Map<number, Uint8Array>;
-/** A log that says more than this (1 GiB) is damaged: it is there for tables, not for data. */
+/** Sectors that a log may write in all (1 GiB): it is there for tables, not for data. One that says more is damaged. */
 const MAX_PATCHES = 2 ** 18;
+/** All sectors of zeros are one: nobody writes them. */
+const ZEROS = new Uint8Array(LOG_SECTOR);
 
 /** The file as it is once the log has been written to it. */
 export function replayLog(file: ImageFile, header: ReturnType<typeof Header.get>): ImageFile {
@@ -35,10 +37,8 @@ export function replayLog(file: ImageFile, header: ReturnType<typeof Header.get>
       `${file.name}: truncated: its log was written when it had ${flushedFileOffset} bytes, not ${file.size}`,
     );
   const patches: Patches = new Map();
-  for (const entry of sequence) {
-    apply(entry, patches, bad);
-    if (patches.size > MAX_PATCHES) throw bad('is damaged: it says more than a log can');
-  }
+  let written = 0;
+  for (const entry of sequence) written += apply(entry, patches, MAX_PATCHES - written, bad);
   return patched(file, patches, Math.max(file.size, Number(lastFileOffset)));
 }
 
@@ -90,12 +90,13 @@ function activeSequence(log: Uint8Array, logGuid: string): Entry[] | undefined {
   return best;
 }
 
-/** Notes what an entry writes. */
-function apply(entry: Entry, patches: Patches, bad: (what: string) => ConfigError): void {
+/** Notes what an entry writes, at most so many sectors; how many they are. */
+function apply(entry: Entry, patches: Patches, most: number, bad: (what: string) => ConfigError): number {
   const view = viewOf(entry.bytes);
   const { descriptorCount, sequenceNumber } = entry.header;
   // Data sectors follow the header and the descriptors, which take whole sectors together.
   let sector = Math.ceil((LogEntry.size + descriptorCount * LogDescriptor.size) / LOG_SECTOR) * LOG_SECTOR;
+  let written = 0;
   for (let n = 0; n < descriptorCount; n++) {
     const at = LogEntry.size + n * LogDescriptor.size;
     const d = LogDescriptor.get(view, at);
@@ -103,10 +104,11 @@ function apply(entry: Entry, patches: Patches, bad: (what: string) => ConfigErro
     if (d.sequenceNumber !== sequenceNumber || offset % LOG_SECTOR !== 0)
       throw bad(`has a damaged descriptor in entry ${sequenceNumber}`);
     if (d.signature === LOG_SIGNATURE.zero) {
-      if (Number(d.leadingBytes) > MAX_PATCHES * LOG_SECTOR)
-        throw bad(`zeroes ${d.leadingBytes} bytes in entry ${sequenceNumber}`);
-      for (let done = 0; done < Number(d.leadingBytes); done += LOG_SECTOR)
-        patches.set(offset + done, new Uint8Array(LOG_SECTOR));
+      const sectors = Math.ceil(Number(d.leadingBytes) / LOG_SECTOR);
+      if (sectors > MAX_PATCHES) throw bad(`zeroes ${d.leadingBytes} bytes in entry ${sequenceNumber}`);
+      written += sectors;
+      if (written > most) throw bad('is damaged: it says more than a log can');
+      for (let i = 0; i < sectors; i++) patches.set(offset + i * LOG_SECTOR, ZEROS);
     } else if (d.signature === LOG_SIGNATURE.data) {
       if (sector + LOG_SECTOR > entry.bytes.length) throw bad(`has fewer data sectors than entry ${sequenceNumber} says`);
       const s = LogData.get(view, sector);
@@ -119,8 +121,10 @@ function apply(entry: Entry, patches: Patches, bad: (what: string) => ConfigErro
       data.set(d.trailingBytes, LOG_SECTOR - 4);
       patches.set(offset, data);
       sector += LOG_SECTOR;
-    } else throw bad(`has a descriptor of the unknown kind "${d.signature}"`);
+      if (++written > most) throw bad('is damaged: it says more than a log can');
+    } else throw bad(`has a descriptor of the unknown kind ${JSON.stringify(d.signature)}`);
   }
+  return written;
 }
 
 /** The file with patches laid over it; what it has grown by is zeros. */

@@ -81,8 +81,9 @@ export const newConnection = (): ConnectionState => ({
 
 /** Messages that may wait for the guest before it is asked to post later; the guest retries on that status. */
 const MAX_WAITING = 64;
-/** A guest that has more GPADLs than this is not using them. */
+/** A guest that has more GPADLs than this is not using them, or more page numbers in them: those of 4 GiB. */
 const MAX_GPADLS = 1024;
+const MAX_GPADL_QWORDS = 1 << 20;
 
 /** FAILED_UNKNOWN_FAILURE (microsoft/openvmm vmbus_core/src/protocol.rs, ConnectionState). */
 const CONNECTION_FAILED = 2;
@@ -296,7 +297,8 @@ export class Connection implements MessagePort {
   #gpadlHeader(m: MessageBody<'GpadlHeader'>, payload: Uint8Array): void {
     const { gpadls } = this.state;
     const failure = !this.#channel(m.ChildRelId, m) || this.#gpadl(m.Gpadl) ? NT_INVALID_PARAMETER : NT_INSUFFICIENT_RESOURCES;
-    if (failure === NT_INVALID_PARAMETER || gpadls.length >= MAX_GPADLS) {
+    const qwords = gpadls.reduce((n, g) => n + g.expected, Math.ceil(m.RangeBufferLength / 8));
+    if (failure === NT_INVALID_PARAMETER || gpadls.length >= MAX_GPADLS || qwords > MAX_GPADL_QWORDS) {
       this.#send('GpadlCreated', { ChildRelId: m.ChildRelId, Gpadl: m.Gpadl, CreationStatus: failure });
       return;
     }

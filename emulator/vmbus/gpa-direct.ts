@@ -19,6 +19,19 @@ export function gpaDirectRanges(bytes: Uint8Array, ram: Ram): GpaRange[] | undef
 /** Bytes that the ranges name. */
 export const rangesLength = (ranges: readonly GpaRange[]): number => ranges.reduce((n, r) => n + r.byteCount, 0);
 
+/** The ranges as far as their first `length` bytes reach: a guest may name more memory than it moves. */
+export function trimmed(ranges: readonly GpaRange[], length: number): GpaRange[] {
+  const out: GpaRange[] = [];
+  let left = length;
+  for (const { byteCount, byteOffset, pfns } of ranges) {
+    if (left <= 0) break;
+    const bytes = Math.min(byteCount, left);
+    out.push({ byteCount: bytes, byteOffset, pfns: pfns.slice(0, Math.ceil((byteOffset + bytes) / HV_PAGE)) });
+    left -= bytes;
+  }
+  return out;
+}
+
 /** Copies the first `length` bytes that the ranges name. */
 export function gather(ram: Ram, ranges: readonly GpaRange[], length: number): Uint8Array {
   const out = new Uint8Array(length);

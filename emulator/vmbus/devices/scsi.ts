@@ -8,7 +8,7 @@ import { bytes, struct, u8, u16, u32, u64, type Value, viewOf } from '../../base
 import { ConfigError, type Disk, type DiskConfig } from '../../config.ts';
 import type { DiskError, DiskErrorOptions } from '../../index.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
-import { gather, gpaDirectRanges, rangesLength, scatter } from '../gpa-direct.ts';
+import { gather, gpaDirectRanges, rangesLength, scatter, trimmed } from '../gpa-direct.ts';
 import type { GpaRange } from '../gpadl.ts';
 import { PACKET } from '../protocol.ts';
 import type { Packet } from '../ring.ts';
@@ -100,6 +100,9 @@ export const MAX_LUNS = 64;
 const MAX_SUB_CHANNELS = 16;
 /** Requests under way at once. A Linux ring holds some 1500. */
 const MAX_REQUESTS = 4096;
+/** Page numbers that they may hold all together, a range counted as four: a Linux request has one range of 64 pages at most. */
+const MAX_WEIGHT = 1 << 20;
+const weight = (ranges: readonly GpaRange[]): number => ranges.reduce((n, r) => n + 4 + r.pfns.length, 0);
 /** What is refused outright; the guest has been told `MAX_TRANSFER`. */
 const MAX_BUFFER = 8 << 20;
 const DEFAULT_LATENCY_NS = 100_000;
@@ -401,7 +404,12 @@ export class Scsi implements Device {
       this.#finish(request, { SrbStatus: SRB.invalidRequest, DataTransferLength: 0 });
       return;
     }
-    request.ranges = ranges;
+    request.ranges = trimmed(ranges, length);
+    if (state.requests.reduce((n, r) => n + weight(r.ranges), weight(request.ranges)) > MAX_WEIGHT) {
+      channel.note(`${this.describe(packet)}: too many requests`);
+      this.#finish(request, { SrbStatus: SRB.invalidRequest, DataTransferLength: 0 });
+      return;
+    }
     srb.DataTransferLength = length;
     request.due = clock.now + (this.#unit(srb)?.state.latency ?? DEFAULT_LATENCY_NS);
     let at = state.requests.length;

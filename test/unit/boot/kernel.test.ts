@@ -37,6 +37,7 @@ test('every wrong kernel file gives one message that names it and says what it i
     [tinyImage(0), /^k is an arm64 Image without a size/],
     [big.subarray(0, 60), /^k is not an arm64 kernel/],
     [pe, /^k is truncated: 4096 of 1114112 bytes$/],
+    [tinyElf([code, { ...code, paddr: code.paddr + 1n }], 0n), /^k has damaged program headers: two segments overlap at 0x/],
     [tinyElf([code], 0n, { machine: 62 }), /^k is an ELF file for x86-64, not little-endian arm64$/],
     [tinyElf([code], 0n, { machine: 40, class: 1 }), /^k is an ELF file for 32-bit Arm/],
     [tinyElf([code], 0n, { type: 1 }), /^k is an arm64 ELF file, but not an executable/],

@@ -216,6 +216,29 @@ function withLog(entries: [at: number, entry: Uint8Array][], guid: Uint8Array): 
   return out;
 }
 
+test('a log that says more than a log can is refused before it is done', () => {
+  const guid = new Uint8Array(16).fill(3);
+  const size = image('dynamic.vhdx').length;
+  // Each zeroes as much as is allowed in all.
+  const writes = Array.from({ length: 100 }, () => ({ offset: 0, zeros: 2 ** 30 }));
+  const before = performance.now();
+  assert.equal(
+    complaint(withLog([[0, logEntry(guid, 7n, 0, writes, size)]], guid), 'x.vhdx'),
+    'x.vhdx: the VHDX log is damaged: it says more than a log can',
+  );
+  // One of them alone is done.
+  assert.equal(open(withLog([[0, logEntry(guid, 7n, 0, [{ offset: size, zeros: 2 ** 30 }], size)]], guid), 'x.vhdx').size, SIZE);
+  assert.ok(performance.now() - before < 20_000);
+});
+
+test('a parent that is called anything is told in one line', () => {
+  const parent = open(image('dynamic.vhdx'), 'parent');
+  assert.equal(
+    complaint(child(parent, [], `a\nb\u001b[31m${'x'.repeat(1000)}`), 'x.vhdx').length,
+    'x.vhdx: its parent image is not there ()'.length + 263,
+  );
+});
+
 test('the log of a VHDX is replayed over the file: the newest whole sequence, around the end of the log too', () => {
   const bytes = image('dynamic.vhdx');
   const guid = Uint8Array.from({ length: 16 }, (_, i) => i + 1);

@@ -198,6 +198,25 @@ test('GPADLs that make no sense are refused by status, never by silence', () => 
   );
 });
 
+test('GPADLs of more page numbers than 4 GiB have are refused, and torn down make room again', () => {
+  const d = new FakeDriver();
+  d.connect();
+  const announce = (id: number, bytes: number): number => {
+    d.post(message(8, 1, id, bytes | (1 << 16)));
+    return d.inbox.splice(0).length;
+  };
+  // 128 of 8191 qwords, whose pages do not come, are waited for; then there is room for 128 more.
+  const ids = Array.from({ length: 128 }, (_, n) => n + 1);
+  assert.deepEqual(
+    ids.map((id) => announce(id, 8 * 8191)),
+    Array(128).fill(0),
+  );
+  assert.deepEqual([announce(200, 8 * 129), announce(201, 8 * 128), announce(202, 8)], [1, 0, 1]);
+  d.post(message(11, 1, 201));
+  d.inbox.length = 0;
+  assert.deepEqual([announce(203, 8 * 129), announce(204, 8 * 128)], [1, 0]);
+});
+
 test('opening: rings must fit their GPADL, the channel must be closed, the VP must exist', () => {
   const d = new FakeDriver();
   d.connect();

@@ -512,6 +512,44 @@ test('buffers: less room than data is an overrun, more is an underrun, none of o
   );
 });
 
+test('requests name more memory than they move: what waits is bounded, and what is too much is refused', () => {
+  const s = one(pattern(1 << 20), { latency: 900_000 });
+  const body = new Uint8Array(52);
+  const view = viewOf(body);
+  view.setUint16(0, 52, true);
+  body.set([6, 20, 1], 8);
+  view.setUint32(12, 36, true);
+  body.set(cdb('12 00 00 00 24 00'), 16);
+  // 200 pages where 36 bytes are moved; and 400 ranges of a byte each.
+  const wide = new Uint8Array(8 + 8 * 201);
+  viewOf(wide).setUint32(4, 1, true);
+  viewOf(wide).setUint32(8, 200 * PAGE, true);
+  for (let n = 0; n < 200; n++) viewOf(wide).setBigUint64(16 + 8 * n, BigInt(s.pages[0]), true);
+  const narrow = new Uint8Array(8 + 16 * 400);
+  viewOf(narrow).setUint32(4, 400, true);
+  for (let n = 0; n < 400; n++) {
+    viewOf(narrow).setUint32(8 + 16 * n, 1, true);
+    viewOf(narrow).setBigUint64(16 + 16 * n, BigInt(s.pages[0]), true);
+  }
+  const waiting = (): { ranges: { pfns: number[] }[] }[] => {
+    const { devices } = s.d.vmbus.state as unknown as { devices: { requests?: { ranges: { pfns: number[] }[] }[] }[] };
+    return devices.find((device) => device.requests !== undefined && 'units' in device)?.requests ?? [];
+  };
+  for (const ranges of [wide, narrow]) {
+    s.channel.out.put(9, 1n, Storvsc.packet(3, body), 1, ranges);
+    s.d.signal(s.channel);
+  }
+  assert.deepEqual(
+    waiting().map((r) => [r.ranges.length, r.ranges.reduce((n, x) => n + x.pfns.length, 0)]),
+    [
+      [1, 1],
+      [36, 36],
+    ],
+  );
+  s.d.advance(MS);
+  assert.deepEqual([s.completion()?.srb, s.completion()?.srb, waiting().length], [1, 1, 0]);
+});
+
 test('requests end after their time, in order of due time, and those under way survive a snapshot', () => {
   const disk = memory(pattern(64 * SECTOR));
   const s = new Storvsc([
