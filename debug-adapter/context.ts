@@ -4,10 +4,10 @@ import type { Machine, RegisterInfo } from '../emulator/index.ts';
 import { valueText } from './describe.ts';
 import type { Target, Value } from './expression/evaluate.ts';
 import { stackOf } from './linux/callers.ts';
+import { currentTask, perCpuOffset } from './linux/current.ts';
 import type { GuestKernel } from './linux/kernel.ts';
 import { frameVariables, objectName, typesOf } from './linux/types.ts';
 import type { Frame } from './linux/unwind.ts';
-import { readU64 } from './symbols/memory.ts';
 import { UserError } from './user-error.ts';
 import { textOf, type View } from './types/format.ts';
 import type { FrameState } from './types/frame.ts';
@@ -54,31 +54,6 @@ export function frameRegister(frame: Frame, name: string): bigint | undefined {
 
 const perFrame = (name: string): boolean => /^(x\d+|sp|pc|pstate)$/.test(name);
 
-/** PSTATE.M[3:2] is the exception level (Arm ARM C5.2.18). */
-const exceptionLevel = (pstate: bigint): bigint => (pstate >> 2n) & 3n;
-const isKernelAddress = (address: bigint): boolean => address >> 55n === 0x1ffn;
-
-/**
- * Address of the struct task_struct that runs: SP_EL0 in the kernel (arch/arm64/include/asm/current.h); while user space runs,
- * and on the first instructions after it, what the kernel will put there: the per-CPU variable __entry_task.
- */
-function currentTask(kernel: GuestKernel, vp: number): bigint | undefined {
-  const { machine } = kernel;
-  if (!kernel.image) return undefined;
-  const task = machine.readRegister(vp, 'SP_EL0') ?? 0n;
-  if (exceptionLevel(machine.readRegister(vp, 'pstate') ?? 0n) !== 0n && isKernelAddress(task)) return task;
-  const entry = typesOf(kernel, vp).variable('__entry_task');
-  const offset = perCpuOffset(kernel, vp);
-  return entry && offset !== undefined ? readU64(kernel.reader(vp), BigInt.asUintN(64, entry.address + offset)) : undefined;
-}
-
-/** What a VP adds to addresses in the per-CPU area: TPIDR_EL1 (arch/arm64/include/asm/percpu.h). */
-function perCpuOffset(kernel: GuestKernel, vp: number): bigint | undefined {
-  const { machine } = kernel;
-  if (vp < 0 || vp >= machine.vpCount || !kernel.image || machine.vpState(vp) === 'off') return undefined;
-  return machine.readRegister(vp, 'TPIDR_EL1');
-}
-
 /** DWARF numbers of registers (DWARF for the Arm 64-bit Architecture, 4.1): 0 to 30, 31 is sp, 64 and on are v0 to v31. */
 const dwarfRegister = (number: number): string | undefined =>
   number <= 30 ? `x${number}` : number === 31 ? 'sp' : number >= 64 && number <= 95 ? `v${number - 64}` : undefined;
@@ -91,6 +66,8 @@ export interface FrameChoice {
   depth?: number;
   /** The frames that it was called from: only asked for what was passed to it. */
   callers?: () => readonly Frame[];
+  /** The task that it is of; left out: the one that the VP runs. */
+  task?: bigint;
   /** Its variables are known by name; false where other names come first. */
   variables?: boolean;
 }
@@ -202,7 +179,7 @@ export function machineContext(kernel: GuestKernel, vp: number, choice: FrameCho
       return symbols.at(frame?.pc ?? machine.readRegister(vp, 'pc') ?? 0n)?.symbol.module;
     },
     perCpuOffset: (wanted = vp) => perCpuOffset(kernel, wanted),
-    current: () => currentTask(kernel, vp),
+    current: () => choice.task ?? currentTask(kernel, vp),
   };
 }
 

@@ -29,6 +29,8 @@ export interface LaunchArguments {
   stopOnHypercalls?: string[];
   /** Stop when the guest reports a crash. Default true. */
   stopOnCrash?: boolean;
+  /** Tasks that no VP runs are threads as well, after the VPs. Default false. */
+  tasksAsThreads?: boolean;
   /** A file that gets the whole console as well. */
   consoleLog?: string;
   /** Events to trace: kinds of the trace, `vmbus` or `all`. They go to the Debug Console, or to `traceFile`. */
@@ -181,6 +183,81 @@ export interface ScreenChange {
 /** A key that goes down or up, by its `KeyboardEvent.code`; or the mouse: places from 0 to 32767, buttons as in `MouseEvent.buttons`. */
 export type PanelInput = { code: string; down: boolean } | { x: number; y: number; buttons: number; wheel?: number };
 
+/** Where code is, for the editor to open: a source file, or the listing of its disassembly. */
+export interface CodePlace {
+  /** `vmbus_post_msg+0x48 [hv_vmbus]`. */
+  name: string;
+  /** `0x...` */
+  address: string;
+  line: number;
+  /** As in a DAP StackFrame. */
+  source?: { name?: string; path?: string; sourceReference?: number };
+}
+
+/** A task of the guest's Linux. */
+export interface TaskView {
+  /** Of its struct task_struct, `0x...`. */
+  address: string;
+  pid: number;
+  name: string;
+  /** Its state as ps has it, and in words. */
+  letter: string;
+  state: string;
+  /** Runs in the kernel only. */
+  kernel: boolean;
+  /** The function that it sleeps in. */
+  where?: string;
+  /** Of a process: its other threads. */
+  threads: TaskView[];
+}
+
+export interface ModuleView {
+  name: string;
+  size: number;
+  base: string;
+  state: string;
+  references: number;
+  usedBy: string[];
+  taints: string;
+}
+
+/** A record of the kernel's log. */
+export interface LogView {
+  /** `[    1.234567]` */
+  time: string;
+  level: string;
+  text: string;
+  /** `pid 1`, `CPU 0`. */
+  caller: string;
+  device?: string;
+  /** Why the text is not all there. */
+  incomplete?: string;
+  /** Calls that may have printed it: more than one have the same format. Left out: not known. */
+  printedBy?: { name: string; address: string }[];
+  /** There are more of these calls. */
+  more?: boolean;
+  /** That code was for start-up only, and is no longer in memory. */
+  gone?: boolean;
+}
+
+export interface MountView {
+  device: string;
+  path: string;
+  type: string;
+  readOnly: boolean;
+}
+
+export interface InterruptView {
+  irq: number;
+  hwirq: number;
+  chip: string;
+  trigger: string;
+  actions: { name: string; handler: string; address: string }[];
+  /** By VP; null for one that is off. */
+  counts: (number | null)[];
+  hidden: boolean;
+}
+
 /** Requests by name: [arguments, response body]. */
 export interface CustomRequests {
   'hyperstep/vpRegisters': [{ vp: number }, { registers: VpRegister[] }];
@@ -194,6 +271,17 @@ export interface CustomRequests {
     { breakpoints: HypercallBreakpoint[] },
     { verified: { verified: boolean; message?: string }[] },
   ];
+  /** These read the kernel's own objects in the guest's memory; refused before there is a kernel. */
+  'hyperstep/tasks': [Record<string, never>, { tasks: TaskView[] }];
+  /** `task`: its address. `broken`: why there are no more frames. */
+  'hyperstep/taskStack': [{ task: string }, { frames: CodePlace[]; broken?: string }];
+  'hyperstep/kernelModules': [Record<string, never>, { modules: ModuleView[] }];
+  /** The newest records, oldest first. `lost`: how many were before what the kernel still has. */
+  'hyperstep/kernelLog': [{ count?: number }, { records: LogView[]; lost: number }];
+  'hyperstep/mounts': [Record<string, never>, { mounts: MountView[] }];
+  'hyperstep/interrupts': [Record<string, never>, { interrupts: InterruptView[] }];
+  /** Where the code at an address can be seen. */
+  'hyperstep/codePlace': [{ address: string }, CodePlace];
   'hyperstep/consoleInput': [{ data: string }, Record<string, never>];
   /** What has changed of the picture since the last such request (all of it, with `all`); `none`: there is no picture any more. */
   'hyperstep/screen': [{ all: boolean }, { change?: ScreenChange | 'none' }];

@@ -24,6 +24,7 @@ import { stackOf } from './linux/callers.ts';
 import { GuestKernel, KernelFacts } from './linux/kernel.ts';
 import type { SymbolFiles } from './linux/symbol-files.ts';
 import type { Symbolizer } from './symbols/symbolizer.ts';
+import { reportTrouble, type TroubleReport, TROUBLES } from './linux/trouble.ts';
 import { useSymbolFiles } from './linux/types.ts';
 import { type Frame, lookupPc } from './linux/unwind.ts';
 import { KernelFile } from './kernel-file.ts';
@@ -46,7 +47,7 @@ import {
   type Places,
 } from './stops.ts';
 import { SessionTrace } from './session-trace.ts';
-import { threadOf, vpOf } from './threads.ts';
+import { TaskThreads, threadOf, vpOf } from './threads.ts';
 import { withoutDamage } from './symbols/byte-source.ts';
 import type { SourceFrame } from './symbols/dwarf/debug-info.ts';
 import type { SourceLocation } from './types/catalog.ts';
@@ -120,6 +121,8 @@ export interface CallRecord {
 /** What a frame id stands for: a frame of the stack, and which of the functions inlined there (0: the innermost). */
 export interface FrameAt {
   vp: number;
+  /** The task that it is of, where that is not the one that the VP runs. */
+  task?: bigint;
   frame: Frame;
   depth: number;
 }
@@ -134,6 +137,8 @@ export interface Stop {
   exit?: Exit;
   vp: number;
   title: string;
+  /** What has gone wrong in the kernel, when it stopped for that. */
+  trouble?: TroubleReport;
 }
 
 /** Events that the session keeps or tells, whether or not the user traces anything. */
@@ -149,6 +154,7 @@ export class Session extends DebugSession {
   readonly codeBreakpoints = new CodeBreakpoints();
   readonly dataBreakpoints = new DataBreakpoints();
   readonly listings = new Listings();
+  readonly taskThreads = new TaskThreads();
   /** What the display panel has seen. */
   readonly screen = new ScreenWatch();
   stopOnCrash = true;
@@ -364,6 +370,7 @@ export class Session extends DebugSession {
   /** A VP of a DAP thread id. */
   vp(threadId: number): number {
     const vp = vpOf(threadId);
+    if (this.taskThreads.task(threadId) !== undefined) throw new UserError('This task does not run: only VPs can be stepped');
     if (!Number.isInteger(vp) || vp < 0 || vp >= this.debuggee.machine.vpCount)
       throw new UserError(`There is no thread ${threadId}`);
     return vp;
@@ -534,6 +541,8 @@ export class Session extends DebugSession {
     const { kernel } = this.debuggee;
     let stops = false;
     for (const b of hit) {
+      const special = 'special' in b ? b.special : undefined;
+      if (special && !special.when(vp)) continue;
       const context = machineContext(kernel, vp);
       const verdict = judge(b, context, (node) => formatValue(evaluate(node, context), kernel, vp));
       if (verdict.log !== undefined) this.say(verdict.log);
@@ -541,10 +550,14 @@ export class Session extends DebugSession {
         b.errorShown = true;
         this.say(`The condition of the breakpoint on ${b.text} cannot be evaluated: ${verdict.error}`, 'stderr');
       }
+      if (verdict.stop && special) this.#trouble = special.filter;
       stops ||= verdict.stop;
     }
     return stops;
   }
+
+  /** The exception filter that the stop at hand is for. */
+  #trouble: string | undefined;
 
   #lastState = 0;
   #sliced(): void {
@@ -564,11 +577,17 @@ export class Session extends DebugSession {
     this.trace.flush();
     this.endProgress();
     const exit = reason.kind === 'exit' ? reason.exit : undefined;
-    const vp = exit && 'vp' in exit ? exit.vp : 0;
+    const at = exit && 'vp' in exit ? exit.vp : 0;
+    const filter = exit?.kind === 'breakpoint' ? TROUBLES.find((t) => t.filter === this.#trouble) : undefined;
+    this.#trouble = undefined;
+    const trouble = filter && reportTrouble(filter, kernel, at);
+    const vp = trouble?.vp ?? at;
     if (this.refreshModules(vp)) this.resolveBreakpoints();
     if (!this.#stoppedBefore && exit) this.#reportFirstStop();
-    const title = exit ? exitTitle(exit, kernel) : reason.kind === 'pause' ? 'paused' : 'stopped at the first instruction';
-    this.stopAt = { reason, vp, title, ...(exit ? { exit } : {}) };
+    const title =
+      trouble?.title ??
+      (exit ? exitTitle(exit, kernel) : reason.kind === 'pause' ? 'paused' : 'stopped at the first instruction');
+    this.stopAt = { reason, vp, title, ...(exit ? { exit } : {}), ...(trouble ? { trouble } : {}) };
     this.#sendState(false);
     this.sendEvent(
       new Event('stopped', { ...this.#stoppedBody(reason), threadId: threadOf(vp), allThreadsStopped: true, text: title }),
@@ -591,6 +610,13 @@ export class Session extends DebugSession {
     switch (exit.kind) {
       case 'breakpoint': {
         const hit = this.codeBreakpoints.at(exit.pc);
+        const { trouble } = this.stopAt ?? {};
+        if (trouble)
+          return {
+            reason: 'exception',
+            description: trouble.trouble.label,
+            hitBreakpointIds: hit.filter((b) => b.special?.filter === trouble.trouble.filter).map((b) => b.id),
+          };
         const what = hit.some((b) => b.origin === 'function')
           ? 'function breakpoint'
           : hit.some((b) => b.origin === 'instruction')
@@ -705,6 +731,7 @@ export class Session extends DebugSession {
   }
 
   #unknown(b: CodeBreakpoint): string {
+    if (b.special) return b.why?.() ?? b.text;
     return `${b.text} is not known yet: ${this.#why(b)}it is looked up again when the kernel or a module is found`;
   }
 
@@ -741,8 +768,8 @@ export class Session extends DebugSession {
   }
 
   /** A DAP frame id, valid until the guest goes on. */
-  frameId(vp: number, frame: Frame, depth = 0): number {
-    return this.#frames.push({ vp, frame, depth });
+  frameId(vp: number, frame: Frame, depth = 0, task?: bigint): number {
+    return this.#frames.push({ vp, frame, depth, ...(task === undefined ? {} : { task }) });
   }
 
   /** What a frame id stands for; without one: the VP of the last stop. */

@@ -232,7 +232,7 @@ export interface Found {
 export interface CodeBreakpoint extends Guard {
   id: number;
   /** Each origin's list is replaced as a whole. */
-  origin: 'function' | 'instruction' | `listing ${string}` | `source ${string}`;
+  origin: 'function' | 'instruction' | 'exception' | `listing ${string}` | `source ${string}`;
   /** Function name, `name+0x10`, `name+0x10 [module]` or address as the user wrote it. */
   text: string;
   /** Empty while the name is unknown. */
@@ -243,11 +243,22 @@ export interface CodeBreakpoint extends Guard {
   told?: string;
   /** Why it is nowhere, in words. */
   why?: () => string | undefined;
+  /** What makes it of ours: an exception filter. */
+  special?: Special;
   /** The line that has it, where that is another than was asked for. */
   line?: number;
   errorShown?: boolean;
   /** What is wrong with it, for good. */
   problem?: string;
+}
+
+/** A breakpoint on code that the user has asked for by another word than where it is. */
+export interface Special {
+  filter: string;
+  /** Where it is now. */
+  places(symbols: Symbolizer): bigint[];
+  /** Whether an arrival there is one. */
+  when(vp: number): boolean;
 }
 
 /** A name is not unique in a kernel: static functions repeat, and copies are inlined everywhere. */
@@ -279,6 +290,10 @@ export interface Places {
 }
 
 function locate(b: CodeBreakpoint, { symbols, functionAddresses, describes }: Places): void {
+  if (b.special) {
+    b.addresses = b.special.places(symbols);
+    return;
+  }
   if (b.find) {
     const found = b.find();
     b.addresses = found?.addresses ?? [];
@@ -303,12 +318,13 @@ export class CodeBreakpoints {
   /** Replaces those of one origin. */
   set(
     origin: CodeBreakpoint['origin'],
-    items: (GuardText & Pick<CodeBreakpoint, 'text' | 'find' | 'why'>)[],
+    items: (GuardText & Pick<CodeBreakpoint, 'text' | 'find' | 'why' | 'special'>)[],
     places: Places | undefined,
   ): CodeBreakpoint[] {
     const made = items.map((item): CodeBreakpoint => {
-      const { text, find, why } = item;
-      const base = { id: this.#nextId++, origin, text, ...(find ? { find } : {}), ...(why ? { why } : {}) };
+      const { text, find, why, special } = item;
+      const more = { ...(find ? { find } : {}), ...(why ? { why } : {}), ...(special ? { special } : {}) };
+      const base = { id: this.#nextId++, origin, text, ...more };
       try {
         const b: CodeBreakpoint = { ...base, ...guard(item), addresses: [] };
         if (places) locate(b, places);
@@ -334,7 +350,7 @@ export class CodeBreakpoints {
 
   /** Some breakpoint is by name or line. */
   get named(): boolean {
-    return this.list.some((b) => b.origin !== 'instruction' && !b.problem);
+    return this.list.some((b) => b.origin !== 'instruction' && !b.special && !b.problem);
   }
 
   at(pc: bigint): CodeBreakpoint[] {

@@ -4,8 +4,10 @@ import { registerConsole } from './console.ts';
 import { fetchDebianSymbols } from './debian-symbols.ts';
 import { HypercallBreakpoints } from './hypercall-breakpoints.ts';
 import { registerLaunch } from './launch.ts';
+import { registerOpenCode } from './open-code.ts';
 import { Sessions } from './session-client.ts';
 import { hypercallsView } from './views/hypercalls.ts';
+import { linuxView } from './views/linux.ts';
 import { msHypervView } from './views/ms-hyperv.ts';
 import type { Line } from './views/tree.ts';
 import { vmbusChannelsView } from './views/vmbus-channels.ts';
@@ -31,6 +33,8 @@ export function activate(context: vscode.ExtensionContext): void {
     msHypervView(sessions),
     vmbusChannelsView(sessions),
     hypercallsView(sessions, breakpoints),
+    linuxView(sessions),
+    registerOpenCode(sessions),
     sessions.onChange(({ change, client }) => {
       if (change === 'started' && breakpoints.all.length) void breakpoints.send(client);
     }),

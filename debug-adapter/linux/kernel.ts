@@ -21,7 +21,7 @@ import {
   type KernelImage,
   readKernelImage,
 } from '../symbols/kernel-image.ts';
-import { readU64, type VirtualReader } from '../symbols/memory.ts';
+import { type ImageMemory, readU64, type VirtualReader } from '../symbols/memory.ts';
 import { type KernelModule, ModuleList } from '../symbols/modules.ts';
 import { Symbolizer } from '../symbols/symbolizer.ts';
 
@@ -61,6 +61,11 @@ export class KernelFacts {
     this.#file = file;
     // Whether it can run is for the machine to judge.
     if (isElf(file.range(0, 4))) this.symbols.setKernel(withoutDamage(() => readElf(file.bytes, file.name).symbols, []));
+  }
+
+  /** The file's bytes. */
+  get bytes(): Uint8Array {
+    return this.#file.bytes;
   }
 
   /** The kernel is an ELF file. */
@@ -335,6 +340,18 @@ export class GuestKernel {
     this.onFound({ summary: facts.filter(Boolean).join(', '), milliseconds: performance.now() - started });
   }
 
+  /** The image as it is in RAM now, with its variables. */
+  imageMemory(): ImageMemory | undefined {
+    const { image } = this;
+    const bytes = image && this.machine.readPhysical(this.#imageAt, Math.min(image.size, this.machine.ramSize - this.#imageAt));
+    return image && bytes ? { bytes, base: image.base } : undefined;
+  }
+
+  /** Head of the list of modules, once it is known. */
+  get moduleHead(): bigint | undefined {
+    return this.#moduleList?.head;
+  }
+
   /** A function that runs after a module's symbols are in place and before its first own instruction (kernel/module/main.c). */
   get moduleLoadAddress(): bigint | undefined {
     return this.#moduleList?.usable ? this.symbols.address('do_init_module') : undefined;
@@ -348,8 +365,8 @@ export class GuestKernel {
     const read = this.reader(vp);
     if (!list.found && this.machine.instructions >= this.#searchAgain) {
       // Kernels that keep only functions in kallsyms do not name the list.
-      const bytes = this.machine.readPhysical(this.#imageAt, Math.min(image.size, this.machine.ramSize - this.#imageAt));
-      if (bytes) list.search({ bytes, base: image.base }, read);
+      const memory = this.imageMemory();
+      if (memory) list.search(memory, read);
       this.#searchAgain = this.machine.instructions + SEARCH_PAUSE;
     }
     const modules = list.read(read);

@@ -16,6 +16,8 @@ export interface Registers {
   pc: bigint;
   sp: bigint;
   x: GeneralRegisters;
+  /** Of a task that does not run: `pc` is where the call that put it to sleep returns to. */
+  asleep?: true;
   /** ELR_EL1 and SPSR_EL1, while the VP is in its exception vectors: nothing is saved on the stack yet. */
   exception?: { pc: bigint; pstate: bigint };
 }
@@ -39,7 +41,14 @@ export interface Frame {
   /** `call`: pc is a return address. `exception`: pc is where an exception was taken. `top`: pc is the VP's. */
   kind: 'top' | 'call' | 'exception' | 'user';
   /** How the frame was found. */
-  how: 'registers' | 'call frame information' | 'frame record' | 'link register' | 'exception frame' | 'exception registers';
+  how:
+    | 'registers'
+    | 'saved registers'
+    | 'call frame information'
+    | 'frame record'
+    | 'link register'
+    | 'exception frame'
+    | 'exception registers';
   x: GeneralRegisters;
   /** The canonical frame address: SP before the call of this frame's function; where call frame information tells. */
   cfa?: bigint;
@@ -148,7 +157,13 @@ function callerRegisters(frame: Frame, row: UnwindRow, cfa: bigint, read: Virtua
  */
 export function unwind(start: Registers, { read, symbols, vaBits, rules }: Surroundings, limit = MAX_FRAMES): Stack {
   const frames: Frame[] = [
-    { pc: start.pc, fp: start.x[DW_REG.FP] ?? 0n, sp: start.sp, kind: 'top', how: 'registers', x: start.x },
+    {
+      pc: start.pc,
+      fp: start.x[DW_REG.FP] ?? 0n,
+      sp: start.sp,
+      x: start.x,
+      ...(start.asleep ? { kind: 'call', how: 'saved registers' } : { kind: 'top', how: 'registers' }),
+    },
   ];
   const strip = (address: bigint) => stripPac(address, vaBits);
   /** Frame records that were followed: a chain that comes back to one is a circle. */

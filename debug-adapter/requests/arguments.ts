@@ -49,6 +49,9 @@ const REQUESTS: Readonly<Record<string, Shape>> = {
   'hyperstep/vpRegisters': { vp: 'count' },
   'hyperstep/hypercalls': { count: 'count' },
   'hyperstep/setHypercallBreakpoints': { breakpoints: [{ call: 'text', phase: 'text', ...GUARD, 'logMessage?': 'text' }] },
+  'hyperstep/taskStack': { task: 'text' },
+  'hyperstep/kernelLog': { 'count?': 'count' },
+  'hyperstep/codePlace': { address: 'text' },
   'hyperstep/consoleInput': { data: 'text' },
   'hyperstep/screen': { all: 'flag' },
   'hyperstep/input': {

@@ -5,7 +5,10 @@ import { hex } from '../../emulator/base/bits.ts';
 import type { Session } from '../session.ts';
 import { crashReport, describeHypercall, describeStack, exitTitle, fieldLines } from '../describe.ts';
 import { callerName, stackOf } from '../linux/callers.ts';
-import { type Found, type HypercallStop, hypercallStop } from '../stops.ts';
+import { KernelObjects } from '../linux/objects.ts';
+import { causeFrame, exceptionWords, type Trouble, troubleAddresses, type TroubleReport, TROUBLES } from '../linux/trouble.ts';
+import { frameName, lookupPc } from '../linux/unwind.ts';
+import { type Found, type HypercallStop, hypercallStop, type Special } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 
 export const CRASH_FILTER = 'crash';
@@ -31,6 +34,14 @@ export const FILTERS: DebugProtocol.ExceptionBreakpointsFilter[] = [
     conditionDescription: 'HvCallNotifyLongSpinWait, or 0x46 and vp == 0, or status != 0',
     default: false,
   },
+  ...TROUBLES.map(({ filter, label, description, default: isDefault }) => ({
+    filter,
+    label,
+    description,
+    supportsCondition: true,
+    conditionDescription: '$current->comm == "init"',
+    default: isDefault,
+  })),
   {
     filter: CRASH_FILTER,
     label: 'Guest crash',
@@ -38,6 +49,20 @@ export const FILTERS: DebugProtocol.ExceptionBreakpointsFilter[] = [
     default: true,
   },
 ];
+
+/** A breakpoint for what goes wrong in the kernel. */
+function troubleStop(session: Session, trouble: Trouble): { text: string; special: Special; why: () => string | undefined } {
+  const { symbols } = session.program;
+  return {
+    text: trouble.label,
+    special: {
+      filter: trouble.filter,
+      places: (now) => troubleAddresses(trouble, now),
+      when: (vp) => trouble.when?.(new KernelObjects(session.debuggee.kernel, vp)) ?? true,
+    },
+    why: () => (symbols.size > 0 ? `It cannot be noticed: ${trouble.lacking}` : 'It can be noticed once the kernel is known'),
+  };
+}
 
 const address = (reference: string, offset: number | undefined): string | undefined =>
   /^(0x[0-9a-f]+|\d+)$/i.test(reference)
@@ -89,6 +114,44 @@ async function sourceBreakpoints(
   const made = session.codeBreakpoints.set(`source ${file}`, items, session.places);
   session.placeBreakpoints();
   return { breakpoints: made.map((b, i) => ({ line: wanted[i].line, ...session.breakpointBody(b), source: args.source })) };
+}
+
+/** What has gone wrong in the kernel: its own text, the exception in words, and where. */
+function troubleInfo(session: Session, report: TroubleReport): DebugProtocol.ExceptionInfoResponse['body'] {
+  const { kernel } = session.debuggee;
+  const { trouble, title, lines, exception, task, vp } = report;
+  const frames = stackOf(kernel, vp);
+  const cause = frames[causeFrame(trouble, frames, kernel)];
+  const parts = [lines, exception, task, [`at ${frameName(cause, kernel.symbols)}`]].filter((part) => part.length > 0);
+  return {
+    exceptionId: title,
+    description: parts.map((part) => part.join('\n')).join('\n\n'),
+    breakMode: 'always',
+    details: {
+      typeName: trouble.label,
+      message: lines.join('\n'),
+      stackTrace: describeStack(frames, kernel.symbols).join('\n'),
+    },
+  };
+}
+
+/** The exception that the code at hand handles. Throws UserError when it handles none. */
+function takenException(session: Session): DebugProtocol.ExceptionInfoResponse['body'] {
+  session.needStopped();
+  const { kernel } = session.debuggee;
+  const vp = session.stopAt?.vp ?? 0;
+  const frames = stackOf(kernel, vp);
+  const at = frames.findIndex((f) => f.kind === 'exception' || f.kind === 'user');
+  // An interrupt leaves ESR_EL1 as it was.
+  const isInterrupt = frames.slice(0, at).some((f) => /_(irq|fiq)(_|$)/.test(kernel.symbols.at(lookupPc(f))?.symbol.name ?? ''));
+  if (at <= 0 || isInterrupt) throw new UserError('The guest is not stopped at a hypercall, a crash or an exception');
+  const [title, ...words] = exceptionWords(kernel, vp);
+  return {
+    exceptionId: title,
+    description: [...words, '', `taken at ${frameName(frames[at], kernel.symbols)}`].join('\n'),
+    breakMode: 'always',
+    details: { message: title, stackTrace: describeStack(frames, kernel.symbols).join('\n') },
+  };
 }
 
 export const breakpoints = {
@@ -181,9 +244,12 @@ export const breakpoints = {
     ];
     const stops: HypercallStop[] = [];
     let crash = false;
-    const answers = wanted.map(({ filterId, condition }): DebugProtocol.Breakpoint => {
+    const specials: { at: number; condition?: string; special: Special; text: string; why: () => string | undefined }[] = [];
+    const answers = wanted.map(({ filterId, condition }, at): DebugProtocol.Breakpoint => {
       try {
-        if (filterId === CRASH_FILTER) crash = true;
+        const trouble = TROUBLES.find((t) => t.filter === filterId);
+        if (trouble) specials.push({ at, ...(condition ? { condition } : {}), ...troubleStop(session, trouble) });
+        else if (filterId === CRASH_FILTER) crash = true;
         else if (filterId === ANY_FILTER) stops.push(hypercallStop(undefined, { condition }));
         else if (filterId.startsWith(CALL_PREFIX)) stops.push(hypercallStop(filterId.slice(CALL_PREFIX.length), { condition }));
         else throw new UserError(`There is no filter "${filterId}"`);
@@ -193,6 +259,9 @@ export const breakpoints = {
         return { verified: false, message: e.message };
       }
     });
+    const made = session.codeBreakpoints.set('exception', specials, session.places);
+    for (const [i, b] of made.entries()) answers[specials[i].at] = session.breakpointBody(b);
+    session.resolveBreakpoints();
     session.hypercallStops.set('filters', stops);
     // Off in either place is off.
     session.stopOnCrash = crash && session.program.args.stopOnCrash !== false;
@@ -202,8 +271,9 @@ export const breakpoints = {
   exceptionInfo(session: Session): DebugProtocol.ExceptionInfoResponse['body'] {
     const exit = session.stopAt?.exit;
     const { kernel } = session.debuggee;
-    if (exit?.kind !== 'hypercall' && exit?.kind !== 'crash')
-      throw new UserError('The guest is not stopped at a hypercall or a crash');
+    const { trouble } = session.stopAt ?? {};
+    if (trouble) return troubleInfo(session, trouble);
+    if (exit?.kind !== 'hypercall' && exit?.kind !== 'crash') return takenException(session);
     const frames = stackOf(kernel, exit.vp);
     const stackTrace = describeStack(frames, kernel.symbols).join('\n');
     if (exit.kind === 'crash') {

@@ -10,6 +10,7 @@ import type { Handler, Session } from '../session.ts';
 import { type HypercallStop, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 import { useFetchedSources } from './launch.ts';
+import { linuxRequests } from './linux.ts';
 import { serviceRequests } from './services.ts';
 
 type CustomHandlers = { [K in keyof CustomRequests]: Handler<CustomRequests[K][0], CustomRequests[K][1]> };
@@ -105,5 +106,6 @@ export const custom: CustomHandlers = {
     };
   },
 
+  ...linuxRequests,
   ...serviceRequests,
 };

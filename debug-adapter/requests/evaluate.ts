@@ -23,6 +23,7 @@ import { hypercallContext } from '../stops.ts';
 import { traceHelp, traceKinds } from '../trace-kinds.ts';
 import { UserError } from '../user-error.ts';
 import { hypercallRecords } from './custom.ts';
+import { linuxCommands } from './linux.ts';
 import { serviceCommands } from './services.ts';
 import { completePath, inspectText } from './inspect-source.ts';
 import { shownValue, tellChange } from './value-source.ts';
@@ -109,6 +110,7 @@ export const COMMANDS: Record<string, Command> = {
       );
     },
   },
+  ...linuxCommands,
   ...serviceCommands,
   key: {
     usage: 'key NAME',
@@ -177,11 +179,11 @@ export const COMMANDS: Record<string, Command> = {
 
 /** At a hypercall its fields are in scope as well. */
 export function scope(session: Session, frameId: number | undefined): { vp: number; context: Target; lookup: Target } {
-  const { vp, frame, depth } = session.frame(frameId);
+  const { vp, frame, depth, task } = session.frame(frameId);
   // At a stop they have been read; a guest that runs may have loaded more.
   if (session.runner.running) session.refreshModules(vp);
   const { kernel } = session.debuggee;
-  const context = machineContext(kernel, vp, { frame, depth, callers: callersOf(session.debuggee.kernel, vp, frame) });
+  const context = machineContext(kernel, vp, { frame, depth, task, callers: callersOf(session.debuggee.kernel, vp, frame) });
   const exit = session.stopAt?.exit;
   const lookup = exit?.kind === 'hypercall' && exit.vp === vp ? { ...context, ...hypercallContext(exit.call, context) } : context;
   return { vp, context, lookup };

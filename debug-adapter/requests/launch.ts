@@ -87,7 +87,7 @@ function checkArguments(args: LaunchArguments): void {
     'traceFile',
   ] as const)
     text(key);
-  for (const key of ['monitorPages', 'stopOnEntry', 'stopOnCrash'] as const) {
+  for (const key of ['monitorPages', 'stopOnEntry', 'stopOnCrash', 'tasksAsThreads'] as const) {
     const value: unknown = args[key];
     if (value !== undefined && typeof value !== 'boolean') throw new UserError(`launch.json: "${key}" must be true or false`);
   }

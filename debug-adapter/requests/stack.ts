@@ -3,6 +3,9 @@ import path from 'node:path';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { hex } from '../../emulator/base/bits.ts';
 import { walkStack } from '../linux/callers.ts';
+import { KernelObjects } from '../linux/objects.ts';
+import { readTasks, taskStack } from '../linux/tasks.ts';
+import { causeFrame } from '../linux/trouble.ts';
 import { type Frame, frameName } from '../linux/unwind.ts';
 import type { Session } from '../session.ts';
 import { threadOf } from '../threads.ts';
@@ -26,24 +29,73 @@ export const stack = {
       { length: machine.vpCount },
       (_, vp): DebugProtocol.Thread => ({ id: threadOf(vp), name: `VP ${vp} (${describe(vp)})` }),
     );
-    return { threads };
+    return { threads: [...threads, ...taskThreads(session)] };
   },
 
   stackTrace(session: Session, args: DebugProtocol.StackTraceArguments): DebugProtocol.StackTraceResponse['body'] {
     session.needStopped();
     const { kernel, machine } = session.debuggee;
+    const task = session.taskThreads.task(args.threadId);
+    if (task !== undefined) return paged(taskFrames(session, task), args);
     const vp = session.vp(args.threadId);
     if (machine.vpState(vp) === 'off') return { stackFrames: [], totalFrames: 0 };
     const { frames, broken } = walkStack(kernel, vp);
-    const all = frames.flatMap((frame) => shownFrames(session, vp, frame));
-    if (broken) all.push({ id: 0, name: `the stack ends here: ${broken}`, line: 0, column: 0, presentationHint: 'label' });
-    const start = args.startFrame ?? 0;
-    return { stackFrames: all.slice(start, args.levels ? start + args.levels : undefined), totalFrames: all.length };
+    const { trouble } = session.stopAt ?? {};
+    const cause = trouble?.vp === vp ? causeFrame(trouble.trouble, frames, kernel) : 0;
+    const all = frames.flatMap((frame, i) => {
+      const shown = shownFrames(session, vp, frame);
+      return i < cause ? shown.map(inTheBackground) : shown;
+    });
+    if (broken) all.push(endOfStack(broken));
+    return paged(all, args);
   },
 };
 
+function paged(
+  all: DebugProtocol.StackFrame[],
+  args: DebugProtocol.StackTraceArguments,
+): DebugProtocol.StackTraceResponse['body'] {
+  const start = args.startFrame ?? 0;
+  return { stackFrames: all.slice(start, args.levels ? start + args.levels : undefined), totalFrames: all.length };
+}
+
+/** Tasks that no VP runs, where launch.json asks for them. */
+function taskThreads(session: Session): DebugProtocol.Thread[] {
+  const { kernel, args } = session.debuggee;
+  if (!args.tasksAsThreads || session.runner.running || !kernel.image) return [];
+  const objects = new KernelObjects(kernel, session.stopAt?.vp ?? 0);
+  return (readTasks(objects) ?? [])
+    .flatMap((process) => [process, ...process.threads])
+    .filter((task) => task.vp === undefined)
+    .map(({ address, pid, comm, state }) => ({ id: session.taskThreads.id(address), name: `${pid} ${comm} (${state})` }));
+}
+
+/** Frames of a task that no VP runs. */
+function taskFrames(session: Session, task: bigint): DebugProtocol.StackFrame[] {
+  const vp = session.stopAt?.vp ?? 0;
+  const { frames, broken } = taskStack(new KernelObjects(session.debuggee.kernel, vp), task);
+  const all = frames.flatMap((frame) => shownFrames(session, vp, frame, task));
+  if (broken) all.push(endOfStack(broken));
+  return all;
+}
+
+const endOfStack = (why: string): DebugProtocol.StackFrame => ({
+  id: 0,
+  name: `the stack ends here: ${why}`,
+  line: 0,
+  column: 0,
+  presentationHint: 'label',
+});
+
+/** The client shows the frame that caused the stop, and folds those that only tell of it. */
+const inTheBackground = (frame: DebugProtocol.StackFrame): DebugProtocol.StackFrame => ({
+  ...frame,
+  presentationHint: 'subtle',
+  ...(frame.source ? { source: { ...frame.source, presentationHint: 'deemphasize' } } : {}),
+});
+
 /** A frame as the client shows it: one for each function that is inlined there, too. */
-function shownFrames(session: Session, vp: number, frame: Frame): DebugProtocol.StackFrame[] {
+export function shownFrames(session: Session, vp: number, frame: Frame, task?: bigint): DebugProtocol.StackFrame[] {
   const { kernel, sources } = session.debuggee;
   const module = kernel.symbols.at(frame.pc)?.symbol.module;
   const what = frame.kind === 'exception' ? ' (exception taken here)' : frame.kind === 'user' ? ' (user space)' : '';
@@ -59,7 +111,9 @@ function shownFrames(session: Session, vp: number, frame: Frame): DebugProtocol.
   const functions = session.sourceFrames(frame);
   // Assembler's have lines without functions.
   if (!functions.some((f) => f.name !== undefined || sources.local(f.path)))
-    return [{ id: session.frameId(vp, frame), name: `${frameName(frame, kernel.symbols)}${what}`, ...listed(), ...common }];
+    return [
+      { id: session.frameId(vp, frame, 0, task), name: `${frameName(frame, kernel.symbols)}${what}`, ...listed(), ...common },
+    ];
   return functions.map((f, depth): DebugProtocol.StackFrame => {
     const isLast = depth === functions.length - 1;
     const local = f.line > 0 ? sources.local(f.path) : undefined;
@@ -67,6 +121,6 @@ function shownFrames(session: Session, vp: number, frame: Frame): DebugProtocol.
       ? { source: { name: path.basename(local), path: local }, line: f.line, column: Math.max(f.column, 1) }
       : listed();
     const name = isLast ? frameName(frame, kernel.symbols) : `${f.name ?? '?'} (inlined)`;
-    return { id: session.frameId(vp, frame, depth), name: `${name}${isLast ? what : ''}`, ...place, ...common };
+    return { id: session.frameId(vp, frame, depth, task), name: `${name}${isLast ? what : ''}`, ...place, ...common };
   });
 }

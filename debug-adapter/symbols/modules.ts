@@ -133,6 +133,11 @@ export class ModuleList {
     return this.#layout !== undefined;
   }
 
+  /** Address of the list's head, once it is known. */
+  get head(): bigint | undefined {
+    return this.#head;
+  }
+
   /** True once the list's head is known. */
   get found(): boolean {
     return this.#head !== undefined;

@@ -10,12 +10,16 @@ export interface Line {
   contextValue?: string;
   expanded?: boolean;
   children?: Line[];
+  /** Children that are asked for when somebody opens the line. */
+  load?: (client: SessionClient) => Promise<Line[]>;
+  /** What a click does. */
+  command?: vscode.Command;
   /** What a command on this line works with. */
   data?: unknown;
 }
 
 /**
- * A tree view whose whole content comes from one `load`: refreshed on every stop, on demand while running, and empty
+ * A tree view whose content comes from one `load`, and from those of lines that are opened: refreshed on every stop, on demand while running, and empty
  * without a session.
  */
 export class SessionTree implements vscode.TreeDataProvider<Line>, vscode.Disposable {
@@ -47,25 +51,27 @@ export class SessionTree implements vscode.TreeDataProvider<Line>, vscode.Dispos
   }
 
   getTreeItem(line: Line): vscode.TreeItem {
-    const state = !line.children?.length
-      ? vscode.TreeItemCollapsibleState.None
-      : line.expanded
-        ? vscode.TreeItemCollapsibleState.Expanded
-        : vscode.TreeItemCollapsibleState.Collapsed;
+    const state =
+      !line.load && !line.children?.length
+        ? vscode.TreeItemCollapsibleState.None
+        : line.expanded
+          ? vscode.TreeItemCollapsibleState.Expanded
+          : vscode.TreeItemCollapsibleState.Collapsed;
     const item = new vscode.TreeItem(line.label, state);
     item.description = line.description;
     item.tooltip = line.tooltip ?? (line.description ? `${line.label}: ${line.description}` : line.label);
     if (line.icon) item.iconPath = new vscode.ThemeIcon(line.icon);
     item.contextValue = line.contextValue;
+    item.command = line.command;
     return item;
   }
 
   async getChildren(line?: Line): Promise<Line[]> {
-    if (line) return line.children ?? [];
+    if (line && !line.load) return line.children ?? [];
     const client = this.#sessions.current;
     if (!client) return [];
     try {
-      return await this.#load(client);
+      return await (line?.load ?? this.#load)(client);
     } catch (error) {
       // A request that met the end of its session is no news; anything else is shown where the data would be.
       if (!this.#sessions.current) return [];

@@ -56,7 +56,7 @@ test('inside the extension host of a real VS Code, from the installed .vsix', { 
   assert.equal(failure, undefined);
 });
 
-test("F5 on Debian's kernel: stop at HvCallPostMessage, four views, console, run to power-off", {
+test("F5 on Debian's kernel: stop at HvCallPostMessage, the views, console, run to power-off", {
   timeout: 300_000,
 }, async () => {
   const guest = await debianGuest();
@@ -91,6 +91,39 @@ test("F5 on Debian's kernel: stop at HvCallPostMessage, four views, console, run
     await page.locator('.terminal-wrapper.active .xterm-screen').waitFor();
     assert.match((await wb.terminalText()).join('\n'), /Linux|Hyper-V|\[ +\d/);
     await wb.screenshot(path.join(SHOTS, 'screenshot.png'));
+
+    // The guest's own side: what its kernel runs and has said, and the code of it.
+    for (const other of [
+      'Variables',
+      'VP Registers',
+      'ms_hyperv Features',
+      'VMBus Channels',
+      'Hypercalls',
+      'Breakpoints',
+      'Call Stack',
+    ])
+      await page
+        .locator('.pane-header[aria-expanded="true"]', { hasText: other })
+        .click({ timeout: 3000 })
+        .catch(() => {});
+    assert.deepEqual(
+      (await wb.tree('Linux')).map((text: string) => text.trim()),
+      ['Tasks', 'Kernel Log', 'Modules', 'Mounts', 'Interrupts'],
+    );
+    const linux = page.locator('.pane').filter({ has: page.locator('.pane-header', { hasText: 'Linux' }) });
+    const open = (text: string) => linux.locator('.monaco-list-row', { hasText: text }).first().click();
+    await open('Tasks');
+    await open('Kernel threads');
+    await open('2 kthreadd');
+    await open('__switch_to+0x');
+    await page.locator('.tab', { hasText: '__switch_to' }).waitFor();
+    await wb.screenshot(path.join(SHOTS, 'linux-tasks.png'));
+    await open('Tasks');
+    await open('Kernel Log');
+    await open('registering driver');
+    await page.locator('.tab', { hasText: /^__vmbus_driver_register.*\.a64|^vmbus/ }).waitFor();
+    await wb.screenshot(path.join(SHOTS, 'linux-log.png'));
+    await page.locator('.pane-header', { hasText: 'Call Stack' }).click();
 
     await wb.evaluate('hypercalls');
     await page.locator('.repl .monaco-list-row', { hasText: 'HvCallSetVpRegisters' }).first().waitFor();
