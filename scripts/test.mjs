@@ -6,7 +6,15 @@ import path from 'node:path';
 import { ROOT, ensureBuild, ensureDebianPackages, ensureDependencies, has, say } from './setup.mjs';
 
 /** Folders in the order they run: the quick ones tell first. */
-const SUITES = ['test/architecture.test.ts', 'test/unit', 'test/differential', 'test/dap', 'test/guest', 'test/extension'];
+const SUITES = [
+  'test/architecture.test.ts',
+  'test/unit',
+  'test/differential',
+  'test/fuzz',
+  'test/dap',
+  'test/guest',
+  'test/extension',
+];
 
 const find = (p) => {
   const full = path.join(ROOT, p);
