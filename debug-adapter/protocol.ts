@@ -31,6 +31,8 @@ export interface LaunchArguments {
   stopOnCrash?: boolean;
   /** Tasks that no VP runs are threads as well, after the VPs. Default false. */
   tasksAsThreads?: boolean;
+  /** Steps move only the VP that steps. Default: the others go on meanwhile. */
+  singleThread?: boolean;
   /** A file that gets the whole console as well. */
   consoleLog?: string;
   /** Events to trace: kinds of the trace, `vmbus` or `all`. They go to the Debug Console, or to `traceFile`. */

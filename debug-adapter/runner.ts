@@ -6,22 +6,49 @@ import type { Exit, HypercallInfo, Machine } from '../emulator/index.ts';
 import type { GuestKernel } from './linux/kernel.ts';
 import { ProcessMemory } from './process-memory.ts';
 
-/** What the user asked the guest to do. */
+/** What goes on when a plan is done, and on which VP that was; undefined: the guest stops. */
+type Next = (vp: number) => Plan | undefined;
+
+/** What the user asked the guest to do. With `alone` other VPs stand still. */
 export type Plan =
-  | { kind: 'continue' }
+  | { kind: 'continue'; alone?: number }
   /**
-   * One instruction of one VP. With `over`, where it is now: an interrupt that comes first runs to its end. `next` is asked when it is done
-   * how to go on; undefined: the guest stops.
+   * One instruction of one VP. With `over`, where it is now: an interrupt that comes first runs to its end. `fault`: what to do when the
+   * instruction itself raises an exception, and may not be come back to; without, the step ends at the vector.
    */
-  | { kind: 'step'; vp: number; over?: { pc: bigint; sp: bigint }; next?: () => Plan | undefined }
-  /**
-   * Until this VP gets to `pc` with its stack pointer at or above `sp`: over a call, or out of a function. With `task`, what SP_EL0 has to
-   * hold there (Linux: `current`): the same code may run for others meanwhile, and the task may move to another VP.
-   */
-  | { kind: 'to'; vp: number; pc: bigint; sp: bigint; task?: bigint; next?: () => Plan | undefined };
+  | { kind: 'step'; vp: number; alone?: boolean; over?: Where; fault?: Next; next?: Next }
+  /** Until a VP is at one of `places` and `arrived` says that it is the one that is meant: over a call, or out of a function. */
+  | {
+      kind: 'to';
+      vp: number;
+      alone?: boolean;
+      places: readonly bigint[];
+      arrived: (vp: number, pc: bigint) => boolean;
+      next?: Next;
+    };
+
+/** A place on a stack. */
+export interface Where {
+  pc: bigint;
+  sp: bigint;
+  /** Says whether a VP runs the same thing: code may run for others meanwhile, and a task may move to another VP. Without: the same VP. */
+  same?: (vp: number) => boolean;
+}
+
+/** Stacks are smaller, and further apart: THREAD_SIZE with 64 KiB pages (arch/arm64/include/asm/memory.h). */
+const MAX_STACK = 64n << 10n;
+
+/** Is SP `sp`, or above it on the same stack? Below it are deeper calls and interrupts; the handler's own stack is elsewhere. */
+export const isBack = (now: bigint, sp: bigint): boolean => now >= sp && now - sp < MAX_STACK;
+
+/** A plan: until `vp`, or who runs there now, is at a place with its stack pointer back. */
+export function until(machine: Machine, vp: number, { pc, sp, same }: Where, more: { alone?: boolean; next?: Next } = {}): Plan {
+  const arrived = (v: number): boolean => isBack(machine.readRegister(v, 'sp') ?? 0n, sp) && (same ? same(v) : v === vp);
+  return { kind: 'to', vp, places: [pc], arrived, ...more };
+}
 
 /** Why the guest has stopped. */
-export type StopReason = { kind: 'exit'; exit: Exit } | { kind: 'pause' } | { kind: 'entry' };
+export type StopReason = { kind: 'exit'; exit: Exit } | { kind: 'pause'; vp?: number } | { kind: 'entry' };
 
 export interface RunnerHost {
   /** A hypercall is about to happen or has happened: stop? Undefined when nobody asks. */
@@ -30,8 +57,8 @@ export interface RunnerHost {
   breakpoint(vp: number, pc: bigint): boolean;
   /** True when a data breakpoint that was hit stops. */
   watchpoint(exit: Extract<Exit, { kind: 'watchpoint' }>): boolean;
-  /** Places a breakpoint of ours, for the plan that goes on now. */
-  place(pc: bigint): void;
+  /** Places breakpoints of ours, for the plan that goes on now, instead of those of the last one. */
+  place(places: readonly bigint[]): void;
   /** True when the guest stops for its own crash report. */
   stopOnCrash: boolean;
   /** After every slice. */
@@ -53,13 +80,14 @@ const REST_MS = 8;
 const HALTED_MS = 100;
 
 /**
- * True when a VP that was at `pc` has taken an interrupt instead of executing there: it is in an IRQ, FIQ or SError vector, 0x080,
- * 0x100 and 0x180 of the four groups (Arm ARM D1.3.1.5). Not so for a fault of the instruction, which may never come back.
+ * What a VP that was at `pc` has done instead of executing there: it has taken an interrupt (it is in an IRQ, FIQ or SError vector, 0x080,
+ * 0x100 and 0x180 of the four groups, Arm ARM D1.3.1.5), or the instruction has raised an exception.
  */
-function interruptedAt(machine: Machine, vp: number, pc: bigint): boolean {
+function diverted(machine: Machine, vp: number, pc: bigint): 'interrupt' | 'fault' | undefined {
   const read = (name: string) => machine.readRegister(vp, name) ?? 0n;
   const offset = read('pc') - read('VBAR_EL1');
-  return offset >= 0n && offset < 0x800n && (offset & 0x180n) !== 0n && read('ELR_EL1') === pc;
+  if (offset < 0n || offset >= 0x800n || read('ELR_EL1') !== pc) return undefined;
+  return (offset & 0x180n) === 0n ? 'fault' : 'interrupt';
 }
 
 export class Runner {
@@ -69,7 +97,9 @@ export class Runner {
   readonly #memory = new ProcessMemory();
   #plan: Plan | undefined;
   #resumeVp: number | undefined;
-  #pause = false;
+  /** VPs that are at a breakpoint which did not stop them, while another one steps. */
+  readonly #passing = new Set<number>();
+  #pause: { vp?: number } | undefined;
   #slice = SLICE.first;
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
@@ -98,14 +128,15 @@ export class Runner {
     this.#plan = plan;
     // A VP that steps passes over a breakpoint at its own place, wherever the last stop was.
     this.#resumeVp = plan.kind === 'continue' ? stoppedVp : plan.vp;
-    this.#pause = false;
+    this.#passing.clear();
+    this.#pause = undefined;
     this.#schedule(0);
   }
 
-  /** Stops the guest at the end of this slice. False: it does not run. */
-  pause(): boolean {
+  /** Stops the guest at the end of this slice, and shows `vp`, or the one that steps. False: it does not run. */
+  pause(vp?: number): boolean {
     if (!this.#plan) return false;
-    this.#pause = true;
+    this.#pause = vp === undefined ? {} : { vp };
     this.wake();
     return true;
   }
@@ -155,19 +186,22 @@ export class Runner {
     const plan = this.#plan;
     if (!plan) return;
     if (this.#pause) {
-      this.#stop({ kind: 'pause' });
+      this.#stop({ kind: 'pause', ...(plan.kind === 'continue' ? this.#pause : { vp: plan.vp }) });
       return;
     }
     const machine = this.#machine;
     const before = { now: machine.now, instructions: machine.instructions };
     const started = performance.now();
-    const exit = machine.run({
+    const only = plan.kind === 'continue' ? plan.alone : plan.alone ? plan.vp : undefined;
+    let exit = machine.run({
       instructions: this.#slice,
       nanoseconds: SLICE_NS,
       hypercall: this.#host.hypercall,
       resumeVp: this.#resumeVp,
       ...(plan.kind === 'step' ? { stepVp: plan.vp } : {}),
+      ...(only === undefined ? {} : { onlyVp: only }),
     });
+    if (exit.kind === 'step' && plan.kind === 'step' && !plan.alone) exit = this.#stepOthers(plan.vp) ?? exit;
     const took = performance.now() - started;
     this.hostMs += took;
     if (exit.kind === 'limit')
@@ -197,35 +231,55 @@ export class Runner {
   /** The exit to report when the guest stops for this one; undefined when it goes on. */
   #stopFor(exit: Exit, plan: Plan): Exit | undefined {
     if (exit.kind === 'crash') return this.#host.stopOnCrash ? exit : undefined;
-    if (exit.kind === 'step' && plan.kind === 'step' && plan.over && interruptedAt(this.#machine, plan.vp, plan.over.pc)) {
-      this.#host.place(plan.over.pc);
-      this.#plan = { kind: 'to', vp: plan.vp, ...plan.over, next: () => plan };
-      return undefined;
+    if (exit.kind === 'step' && plan.kind === 'step' && plan.over) {
+      const why = diverted(this.#machine, plan.vp, plan.over.pc);
+      const { alone, over } = plan;
+      if (why === 'interrupt') {
+        this.#follow(until(this.#machine, plan.vp, over, { alone, next: (vp) => ({ ...plan, vp }) }));
+        return undefined;
+      }
+      if (why === 'fault' && this.#goesOn(plan.fault, plan.vp)) return undefined;
     }
-    if (exit.kind === 'step' && plan.kind === 'step' && this.#goesOn(plan.next)) return undefined;
+    if (exit.kind === 'step' && plan.kind === 'step' && exit.vp === plan.vp && this.#goesOn(plan.next, plan.vp)) return undefined;
     if (exit.kind === 'watchpoint') return this.#host.watchpoint(exit) ? exit : undefined;
     if (exit.kind !== 'breakpoint') return exit;
     const { vp, pc } = exit;
     // Of a step by lines: the user's own breakpoint is on the way.
     if (plan.kind === 'step' && this.#host.breakpoint(vp, pc)) return exit;
-    const read = (name: string): bigint => this.#machine.readRegister(vp, name) ?? 0n;
-    const arrived =
-      plan.kind === 'to' &&
-      pc === plan.pc &&
-      read('sp') >= plan.sp &&
-      (plan.task === undefined ? vp === plan.vp : read('SP_EL0') === plan.task);
+    const arrived = plan.kind === 'to' && plan.places.includes(pc) && plan.arrived(vp, pc);
     if (!arrived) return this.#host.breakpoint(vp, pc) ? exit : undefined;
-    return this.#goesOn(plan.next) ? undefined : { kind: 'step', vp };
+    if (!this.#goesOn(plan.next, vp)) return { kind: 'step', vp };
+    // The user's own breakpoint is here, too.
+    return this.#host.breakpoint(vp, pc) ? exit : undefined;
   }
 
   /** Asks a plan that is done how to go on; false: not at all. */
-  #goesOn(next: (() => Plan | undefined) | undefined): boolean {
-    const plan = next?.();
-    if (!plan) return false;
-    if (plan.kind === 'to') this.#host.place(plan.pc);
+  #goesOn(next: Next | undefined, vp: number): boolean {
+    const plan = next?.(vp);
+    if (plan) this.#follow(plan);
+    return plan !== undefined;
+  }
+
+  #follow(plan: Plan): void {
+    if (plan.kind === 'to') this.#host.place(plan.places);
     this.#plan = plan;
-    // A VP passes over a breakpoint at its own place.
-    if (plan.kind !== 'continue') this.#resumeVp = plan.vp;
-    return true;
+  }
+
+  /** While a VP steps the others go on as fast as it does. The exit of one of them that stops the guest. */
+  #stepOthers(stepping: number): Exit | undefined {
+    const machine = this.#machine;
+    for (let vp = 0; vp < machine.vpCount; vp++) {
+      if (vp === stepping || machine.vpState(vp) !== 'running') continue;
+      const resumeVp = this.#passing.delete(vp) ? vp : undefined;
+      const exit = machine.run({ instructions: 1, hypercall: this.#host.hypercall, resumeVp, stepVp: vp, onlyVp: vp });
+      this.#kernel.absorb(exit);
+      if (exit.kind === 'breakpoint' && !this.#host.breakpoint(vp, exit.pc)) this.#passing.add(vp);
+      else if (exit.kind === 'watchpoint' ? this.#host.watchpoint(exit) : !QUIET.has(exit.kind)) return exit;
+      else if (exit.kind === 'crash' && this.#host.stopOnCrash) return exit;
+    }
+    return undefined;
   }
 }
+
+/** Exits of one instruction after which nobody asks for more. */
+const QUIET: ReadonlySet<Exit['kind']> = new Set(['step', 'limit', 'halted', 'crash']);

@@ -47,6 +47,7 @@ import {
   type Places,
 } from './stops.ts';
 import { SessionTrace } from './session-trace.ts';
+import type { StepTarget } from './stepping.ts';
 import { TaskThreads, threadOf, vpOf } from './threads.ts';
 import { withoutDamage } from './symbols/byte-source.ts';
 import type { SourceFrame } from './symbols/dwarf/debug-info.ts';
@@ -170,6 +171,7 @@ export class Session extends DebugSession {
   #sources: VariableSource[] = [];
   #locations: CodeOrLine[] = [];
   #frames: FrameAt[] = [];
+  #targets: (StepTarget & { vp: number })[] = [];
   #console: Uint8Array[] = [];
   #consoleBytes = 0;
   #consoleLog: number | undefined;
@@ -423,8 +425,8 @@ export class Session extends DebugSession {
       },
       breakpoint: (vp, pc) => this.#breakpoint(vp, pc),
       watchpoint: (exit) => this.#watchpoint(exit),
-      place: (pc) => {
-        this.codeBreakpoints.internal.add(pc);
+      place: (places) => {
+        this.codeBreakpoints.plan = places;
         this.codeBreakpoints.place(machine);
       },
       sliced: () => this.#sliced(),
@@ -486,7 +488,7 @@ export class Session extends DebugSession {
     this.forget();
     this.stopAt = undefined;
     this.codeBreakpoints.internal.clear();
-    if (plan.kind === 'to') this.codeBreakpoints.internal.add(plan.pc);
+    this.codeBreakpoints.plan = plan.kind === 'to' ? plan.places : [];
     this.placeBreakpoints();
     this.after(() => {
       this.#sendState(true);
@@ -499,6 +501,7 @@ export class Session extends DebugSession {
     this.#sources = [];
     this.#locations = [];
     this.#frames = [];
+    this.#targets = [];
   }
 
   /** Reports the stop before the first instruction. */
@@ -577,7 +580,7 @@ export class Session extends DebugSession {
     this.trace.flush();
     this.endProgress();
     const exit = reason.kind === 'exit' ? reason.exit : undefined;
-    const at = exit && 'vp' in exit ? exit.vp : 0;
+    const at = (exit && 'vp' in exit ? exit.vp : reason.kind === 'pause' ? reason.vp : undefined) ?? 0;
     const filter = exit?.kind === 'breakpoint' ? TROUBLES.find((t) => t.filter === this.#trouble) : undefined;
     this.#trouble = undefined;
     const trouble = filter && reportTrouble(filter, kernel, at);
@@ -777,6 +780,16 @@ export class Session extends DebugSession {
     if (id === undefined) return { vp: this.stopAt?.vp ?? 0, depth: 0 };
     const found = this.#frames[id - 1];
     if (!found) throw new UserError('This stack frame is from an earlier stop');
+    return found;
+  }
+
+  /** A DAP id of what a step of a VP can go into, valid until the guest goes on. */
+  stepTargetId(target: StepTarget & { vp: number }): number {
+    return this.#targets.push(target);
+  }
+  stepTarget(id: number): StepTarget & { vp: number } {
+    const found = this.#targets[id - 1];
+    if (!found) throw new UserError('This target is from an earlier stop');
     return found;
   }
 

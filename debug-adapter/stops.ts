@@ -310,8 +310,10 @@ function locate(b: CodeBreakpoint, { symbols, functionAddresses, describes }: Pl
 /** All breakpoints on code; keeps the machine's in step. */
 export class CodeBreakpoints {
   list: CodeBreakpoint[] = [];
-  /** Ours: end of a step, loading of modules. */
+  /** Ours: loading of modules. */
   readonly internal = new Set<bigint>();
+  /** Ours: where a step may end. */
+  plan: readonly bigint[] = [];
   #placed = new Set<bigint>();
   #nextId = 1;
 
@@ -360,12 +362,13 @@ export class CodeBreakpoints {
   /** The machine is no more: in the next one nothing is placed yet. */
   leave(): void {
     this.internal.clear();
+    this.plan = [];
     this.#placed.clear();
   }
 
   /** Makes the machine's breakpoints what they should be. */
   place(machine: Machine): void {
-    const wanted = new Set([...this.internal, ...this.list.flatMap((b) => b.addresses)]);
+    const wanted = new Set([...this.internal, ...this.plan, ...this.list.flatMap((b) => b.addresses)]);
     for (const address of this.#placed) if (!wanted.has(address)) machine.clearBreakpoint(address);
     for (const address of wanted) if (!this.#placed.has(address)) machine.setBreakpoint(address);
     this.#placed = wanted;

@@ -81,8 +81,10 @@ export interface Until {
   hypercall?: (call: HypercallInfo) => boolean;
   /** Called with every byte the guest writes to the serial console; true: stop after the instruction that wrote it. */
   console?: (byte: number) => boolean;
-  /** Step this VP by one instruction; others do not run. */
+  /** Step this VP by one instruction; others run only while it waits. */
   stepVp?: number;
+  /** Others than this VP do not run. */
+  onlyVp?: number;
   /** Pass over a breakpoint at the current PC of this VP (resuming after a stop there). */
   resumeVp?: number;
 }

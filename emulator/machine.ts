@@ -390,9 +390,10 @@ class HyperVMachine implements Machine {
         exit = { kind: 'limit' };
         break;
       }
-      const vp = this.#pick(until.stepVp);
+      const vp = this.#pick(until);
       if (vp < 0) {
-        if (until.stepVp !== undefined && this.vpState(until.stepVp) === 'off') {
+        const only = until.onlyVp ?? until.stepVp;
+        if (only !== undefined && this.vpState(only) === 'off') {
           exit = { kind: 'halted' };
           break;
         }
@@ -401,9 +402,9 @@ class HyperVMachine implements Machine {
         else clock.skipTo(Math.min(clock.nextDue, endTime));
         continue;
       }
-      const step = until.stepVp !== undefined;
+      const step = vp === until.stepVp;
       // Turns are for several.
-      const alone = this.vpCount === 1;
+      const alone = this.vpCount === 1 || until.onlyVp !== undefined;
       const budget = Math.min(
         end - clock.state.instructions,
         clock.nextDue - clock.now,
@@ -449,11 +450,14 @@ class HyperVMachine implements Machine {
     this.#clock.skipTo(Math.min(this.#clock.nextDue, this.#clock.now + SPIN_TIME));
   }
 
-  /** The VP to run now: the current one while its turn lasts and it is awake, else the next awake one; -1 if all wait. */
-  #pick(only: number | undefined): number {
+  /** The VP to run now: the current one while its turn lasts and it is awake, else the next awake one; -1 if all that may run wait. */
+  #pick({ stepVp, onlyVp }: Until): number {
     const loop = this.#loop;
     const cpu = this.#cpu;
-    if (only !== undefined) return cpu.isAwake(only) ? only : -1;
+    if (stepVp !== undefined && cpu.isAwake(stepVp)) return stepVp;
+    if (onlyVp !== undefined) return cpu.isAwake(onlyVp) ? onlyVp : -1;
+    // One that is off is not waited for.
+    if (stepVp !== undefined && this.vpState(stepVp) === 'off') return -1;
     if (loop.turn > 0 && cpu.isAwake(loop.current)) return loop.current;
     for (let i = 1; i <= this.vpCount; i++) {
       const vp = (loop.current + i) % this.vpCount;

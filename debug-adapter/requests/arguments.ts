@@ -8,6 +8,7 @@ const GUARD = { 'condition?': 'text', 'hitCondition?': 'text' } as const;
 const SOURCE = { 'path?': 'text', 'name?': 'text', 'sourceReference?': 'number' } as const;
 const FORMAT = { 'format?': { 'hex?': 'flag' } } as const;
 const THREAD = { threadId: 'number' } as const;
+const SINGLE = { 'singleThread?': 'flag' } as const;
 
 /** By command. A name that ends in `?` may be left out, or be null. What is not named is not looked at. */
 const REQUESTS: Readonly<Record<string, Shape>> = {
@@ -32,9 +33,12 @@ const REQUESTS: Readonly<Record<string, Shape>> = {
   setExpression: { expression: 'text', value: 'text', 'frameId?': 'number', ...FORMAT },
   locations: { locationReference: 'number' },
   completions: { text: 'text', column: 'number', 'frameId?': 'number' },
-  next: THREAD,
-  stepIn: THREAD,
-  stepOut: THREAD,
+  continue: { 'threadId?': 'number', ...SINGLE },
+  pause: { 'threadId?': 'number' },
+  next: { ...THREAD, ...SINGLE },
+  stepIn: { ...THREAD, ...SINGLE, 'targetId?': 'number' },
+  stepInTargets: { frameId: 'number' },
+  stepOut: { ...THREAD, ...SINGLE },
   readMemory: { memoryReference: 'text', 'offset?': 'number', count: 'count' },
   writeMemory: { memoryReference: 'text', 'offset?': 'number', data: 'text' },
   disassemble: {

@@ -2,8 +2,10 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { viewOf } from '../../emulator/base/struct.ts';
 import { stackOf } from '../linux/callers.ts';
+import { until } from '../runner.ts';
 import type { Session } from '../session.ts';
-import { hasVisibleLine, isCall, stepLine, taskOf } from '../stepping.ts';
+import { targetsAt } from '../step-targets.ts';
+import { hasVisibleLine, isCall, returnOf, stepLine, whereIs } from '../stepping.ts';
 import { UserError } from '../user-error.ts';
 
 /** The VP of a thread that is to step. */
@@ -18,52 +20,70 @@ function stepping(session: Session, threadId: number): number {
 const byLines = (session: Session, vp: number, args: { granularity?: DebugProtocol.SteppingGranularity }): boolean =>
   args.granularity !== 'instruction' && hasVisibleLine(session, session.debuggee.machine.readRegister(vp, 'pc') ?? 0n);
 
+/** Do the other VPs stand still? The request says it, or launch.json. */
+const isAlone = (session: Session, args: { singleThread?: boolean }): boolean =>
+  args.singleThread ?? session.debuggee.args.singleThread ?? false;
+
 export const execution = {
-  continue(session: Session, _: DebugProtocol.ContinueArguments): DebugProtocol.ContinueResponse['body'] {
-    session.resume({ kind: 'continue' });
-    return { allThreadsContinued: true };
+  continue(session: Session, args: DebugProtocol.ContinueArguments): DebugProtocol.ContinueResponse['body'] {
+    const alone = args.singleThread === true ? stepping(session, args.threadId) : undefined;
+    session.resume(alone === undefined ? { kind: 'continue' } : { kind: 'continue', alone });
+    return { allThreadsContinued: alone === undefined };
   },
 
-  pause(session: Session, _: DebugProtocol.PauseArguments): void {
+  pause(session: Session, args: DebugProtocol.PauseArguments): void {
     const { runner } = session;
-    session.after(() => runner.pause());
+    const vp = args.threadId === undefined ? undefined : session.vp(args.threadId);
+    session.after(() => runner.pause(vp));
   },
 
   next(session: Session, args: DebugProtocol.NextArguments): void {
     const vp = stepping(session, args.threadId);
+    const alone = isAlone(session, args);
     if (byLines(session, vp, args)) {
-      session.resume(stepLine(session, vp, false));
+      session.resume(stepLine(session, vp, { alone }));
       return;
     }
     const { machine } = session.debuggee;
-    const pc = machine.readRegister(vp, 'pc') ?? 0n;
-    const sp = machine.readRegister(vp, 'sp') ?? 0n;
-    const code = machine.readVirtual(vp, pc, 4);
+    const here = whereIs(session, vp);
+    const code = machine.readVirtual(vp, here.pc, 4);
     if (code && isCall(viewOf(code).getUint32(0, true)))
-      session.resume({ kind: 'to', vp, pc: pc + 4n, sp, ...taskOf(session, vp) });
-    else session.resume({ kind: 'step', vp, over: { pc, sp } });
+      session.resume(until(machine, vp, { ...here, pc: here.pc + 4n }, { alone }));
+    else session.resume({ kind: 'step', vp, over: here, alone });
   },
 
   stepIn(session: Session, args: DebugProtocol.StepInArguments): void {
     const vp = stepping(session, args.threadId);
-    session.resume(byLines(session, vp, args) ? stepLine(session, vp, true) : { kind: 'step', vp });
+    const alone = isAlone(session, args);
+    const target = args.targetId === undefined ? undefined : session.stepTarget(args.targetId);
+    if (target && target.vp !== vp) throw new UserError('This target is of another thread');
+    if (target || byLines(session, vp, args))
+      session.resume(stepLine(session, vp, { into: true, alone, ...(target ? { target } : {}) }));
+    else session.resume({ kind: 'step', vp, alone });
+  },
+
+  stepInTargets(session: Session, args: DebugProtocol.StepInTargetsArguments): DebugProtocol.StepInTargetsResponse['body'] {
+    session.needStopped();
+    const { vp, frame, depth } = session.frame(args.frameId);
+    if (!frame || depth > 0) return { targets: [] };
+    return {
+      targets: targetsAt(session, vp, frame).map(({ label, line, column, ...target }) => ({
+        ...{ id: session.stepTargetId({ vp, ...target }), label },
+        ...(line > 0 ? { line, ...(column > 0 ? { column } : {}) } : {}),
+      })),
+    };
   },
 
   stepOut(session: Session, args: DebugProtocol.StepOutArguments): void {
     const vp = stepping(session, args.threadId);
     const { machine, kernel } = session.debuggee;
-    const [here, caller] = stackOf(kernel, vp, 2);
-    if (!caller) throw new UserError('The caller of this function is not known');
+    const alone = isAlone(session, args);
+    const frames = stackOf(kernel, vp, 2);
+    if (frames.length < 2) throw new UserError('The caller of this function is not known');
     // An inlined function ends where the code around it goes on: at the next line of that.
-    const inlined = session.sourceFrames(here);
-    if (inlined.length > 1 && byLines(session, vp, args)) {
-      session.resume(stepLine(session, vp, false, inlined.length - 1));
-      return;
-    }
-    // The function's own frame record is gone when it has returned; a function without one leaves SP as it is.
-    const sp = machine.readRegister(vp, 'sp') ?? 0n;
-    const framed = caller.fp !== here.fp && here.fp >= sp && caller.kind === 'call';
-    const after = here.cfa ?? (framed ? here.fp + 16n : (caller.sp ?? sp));
-    session.resume({ kind: 'to', vp, pc: caller.pc, sp: after, ...(caller.kind === 'call' ? taskOf(session, vp) : {}) });
+    const inlined = session.sourceFrames(frames[0]);
+    if (inlined.length > 1 && byLines(session, vp, args))
+      session.resume(stepLine(session, vp, { alone, depth: inlined.length - 1 }));
+    else session.resume(until(machine, vp, returnOf(session, vp, frames), { alone }));
   },
 };

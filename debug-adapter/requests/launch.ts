@@ -46,6 +46,8 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   exceptionBreakpointFilters: FILTERS,
   supportsDisassembleRequest: true,
   supportsSteppingGranularity: true,
+  supportsStepInTargetsRequest: true,
+  supportsSingleThreadExecutionRequests: true,
   supportsReadMemoryRequest: true,
   supportsWriteMemoryRequest: true,
   supportsSetVariable: true,
@@ -87,7 +89,7 @@ function checkArguments(args: LaunchArguments): void {
     'traceFile',
   ] as const)
     text(key);
-  for (const key of ['monitorPages', 'stopOnEntry', 'stopOnCrash', 'tasksAsThreads'] as const) {
+  for (const key of ['monitorPages', 'stopOnEntry', 'stopOnCrash', 'singleThread', 'tasksAsThreads'] as const) {
     const value: unknown = args[key];
     if (value !== undefined && typeof value !== 'boolean') throw new UserError(`launch.json: "${key}" must be true or false`);
   }

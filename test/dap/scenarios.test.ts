@@ -23,9 +23,9 @@ const SOURCES = [
   'drivers/irqchip/irq-gic-v3.c',
   'drivers/scsi/storvsc_drv.c',
   'include/asm-generic/mshyperv.h',
-  'include/linux/{dma-mapping,interrupt,irqdesc}.h',
+  'include/linux/{completion,dma-mapping,interrupt,irqdesc}.h',
   'init/main.c',
-  'kernel/{async,kthread,panic,smpboot,softirq,workqueue}.c',
+  'kernel/{async,kthread,panic,smp,smpboot,softirq,workqueue}.c',
   'kernel/irq/{chip,irqdesc}.c',
   'kernel/module/main.c',
   'kernel/printk/printk.c',
@@ -89,13 +89,15 @@ class Scenario {
   readonly dc: Client;
   #lines: string[] = [];
   #named = new Map<number, string>();
+  /** Of the last stop. */
+  threadId = 1;
 
   constructor(dc: Client) {
     this.dc = dc;
   }
 
   tell(text: string): void {
-    this.#lines.push(text.replace(/0x[0-9a-f]{6,}/g, '<address>'));
+    this.#lines.push(text.replace(/(\d{6,} \()?0x[0-9a-f]{6,}/g, '$1<address>').replace(/\d{6,} \(<address>/g, '(<address>'));
   }
 
   /** The transcript up to here, compared with its golden file. */
@@ -104,28 +106,46 @@ class Scenario {
     this.#lines = [];
   }
 
-  async breakAt(...names: string[]): Promise<void> {
-    this.tell(`-> setFunctionBreakpoints ${names.join(', ') || 'none'}`);
+  /** Breakpoints at functions: `name` or `name if condition`. */
+  async breakAt(...functions: string[]): Promise<void> {
+    this.tell(`-> setFunctionBreakpoints ${functions.join(', ') || 'none'}`);
+    const parts = functions.map((f) => f.split(' if '));
+    const names = parts.map(([name]) => name);
     const { breakpoints } = await this.dc.request<DebugProtocol.SetFunctionBreakpointsResponse['body']>(
       'setFunctionBreakpoints',
-      { breakpoints: names.map((name) => ({ name })) },
+      { breakpoints: parts.map(([name, condition]) => ({ name, ...(condition ? { condition } : {}) })) },
     );
     this.#named = new Map(breakpoints.map((b, i) => [b.id ?? 0, names[i]]));
-    for (const [i, b] of breakpoints.entries()) this.tell(`   ${names[i]}: ${b.verified ? 'verified' : `pending, ${b.message}`}`);
+    for (const [i, b] of breakpoints.entries()) this.tell(`   ${names[i]}: ${b.verified ? 'verified' : 'pending'}`);
   }
 
-  /** A request after which the guest runs, to the next stop. `quiet`: not told. */
-  async run(command: string, args: object = {}, quiet = false): Promise<DebugProtocol.StackFrame[]> {
-    const { dc } = this;
-    await dc.request(command, { threadId: 1, ...args });
-    const stop = await dc.stopped();
-    const frames = await dc.frames();
-    if (quiet) return frames;
-    this.tell(`-> ${command}`);
+  /** A request after which the guest runs, to the next stop. */
+  async run(command: string, args: object = {}): Promise<DebugProtocol.StackFrame[]> {
+    this.tell(`-> ${command}${Object.keys(args).length ? ` ${JSON.stringify(args)}` : ''}`);
+    await this.dc.request(command, { threadId: this.threadId, ...args });
+    return this.stopped();
+  }
+
+  async stopped(): Promise<DebugProtocol.StackFrame[]> {
+    const stop = await this.dc.stopped();
+    this.threadId = stop.threadId ?? 1;
+    const frames = await this.frames();
     const hit = stop.hitBreakpointIds?.map((id) => this.#named.get(id)).join();
     if (stop.reason === 'step') this.tell(`   ${this.place(frames[0])}`);
     else this.tell(`<- stopped: ${stop.reason}${hit ? ` ${hit}` : ''}; ${(stop.text ?? '').replace(/\+0x[0-9a-f]+/g, '')}`);
     return frames;
+  }
+
+  frames(): Promise<DebugProtocol.StackFrame[]> {
+    return this.dc.frames(this.threadId);
+  }
+
+  /** What can be stepped into here; the ids by name. */
+  async targets(): Promise<Map<string, number>> {
+    const frameId = (await this.frames())[0].id;
+    const { targets } = await this.dc.request<DebugProtocol.StepInTargetsResponse['body']>('stepInTargets', { frameId });
+    this.tell(`-> stepInTargets\n   ${targets.map((t) => t.label).join(', ') || 'none'}`);
+    return new Map(targets.map((t) => [t.label, t.id]));
   }
 
   place(frame: DebugProtocol.StackFrame): string {
@@ -141,7 +161,7 @@ class Scenario {
   }
 
   async value(expression: string, frame?: DebugProtocol.StackFrame): Promise<DebugProtocol.EvaluateResponse['body']> {
-    const frameId = (frame ?? (await this.dc.frames())[0]).id;
+    const frameId = (frame ?? (await this.frames())[0]).id;
     const value = await this.dc.request<DebugProtocol.EvaluateResponse['body']>('evaluate', {
       ...{ expression, frameId, context: 'watch' },
     });
@@ -166,7 +186,7 @@ test('early boot, a message and its answer, an interrupt, a driver that binds, a
   await dc.launch(launch);
   await dc.stopped();
 
-  s.stack(await dc.frames());
+  s.stack(await s.frames());
   await s.breakAt('primary_entry', '__primary_switch');
   s.stack(await s.run('continue'));
   s.stack(await s.run('stepIn'));
@@ -174,8 +194,8 @@ test('early boot, a message and its answer, an interrupt, a driver that binds, a
   s.stack(await s.run('continue'));
   await s.breakAt();
   await s.value('$SCTLR_EL1 & 1');
-  for (let frames = await dc.frames(); !/^__primary_switched/.test(frames[0].name); ) {
-    const before = (await dc.frames())[0];
+  for (let frames = await s.frames(); !/^__primary_switched/.test(frames[0].name); ) {
+    const before = (await s.frames())[0];
     frames = await s.run('next');
     if (/^__primary_switched/.test(frames[0].name))
       s.tell(`   from ${before.instructionPointerReference} to ${frames[0].instructionPointerReference}`);
@@ -187,6 +207,9 @@ test('early boot, a message and its answer, an interrupt, a driver that binds, a
   await s.breakAt('vmbus_negotiate_version', 'storvsc_probe');
   let frames = await s.run('continue');
   s.stack(frames.slice(0, 5));
+  const targets = await s.targets();
+  await s.run('stepIn', { targetId: targets.get('init_completion (inlined)') });
+  await s.run('stepOut');
   const hypercall = (...calls: string[]): Promise<unknown> =>
     dc.request('hyperstep/setHypercallBreakpoints', { breakpoints: calls.map((call) => ({ call, phase: 'entry' })) });
   await hypercall('HvCallPostMessage');
@@ -194,7 +217,9 @@ test('early boot, a message and its answer, an interrupt, a driver that binds, a
   while (/^vmbus_negotiate_version/.test(frames[0].name));
   s.stack(frames.slice(0, 5));
   await hypercall();
-  const { description } = await dc.request<DebugProtocol.ExceptionInfoResponse['body']>('exceptionInfo', { threadId: 1 });
+  const { description } = await dc.request<DebugProtocol.ExceptionInfoResponse['body']>('exceptionInfo', {
+    threadId: s.threadId,
+  });
   s.tell(`-> exceptionInfo\n   ${description?.replaceAll('\n', '\n   ')}`);
   const negotiating = frames.find((f) => f.name.startsWith('vmbus_negotiate_version')) ?? assert.fail('no such frame');
   await s.children(await s.value('*msg', negotiating));
@@ -203,8 +228,7 @@ test('early boot, a message and its answer, an interrupt, a driver that binds, a
   // Over the HVC, out of the wrappers around it, and over waiting for the answer.
   await s.run('next', { granularity: 'instruction' });
   while (!/^vmbus_negotiate_version/.test(frames[0].name)) frames = await s.run('stepOut');
-  await s.run('next');
-  await s.run('next');
+  for (let i = 0; i < 3; i++) await s.run('next');
   await s.value(answer);
   s.end('message');
 
@@ -230,4 +254,32 @@ test('early boot, a message and its answer, an interrupt, a driver that binds, a
   s.stack(frames);
   s.end('oops');
   await dc.finish();
+});
+
+test('two VPs: one waits for the other for ever while that stands still, and is done when it goes on', {
+  timeout: 300_000,
+}, async (t) => {
+  const dc = await Client.start(t);
+  const s = new Scenario(dc);
+  await dc.launch({ ...launch, cpus: 2 });
+  await dc.stopped();
+  await s.breakAt('kick_all_cpus_sync if __num_online_cpus.counter == 2');
+  s.stack((await s.run('continue')).slice(0, 2));
+  await s.breakAt();
+  s.tell('-> next {"singleThread":true}\n-> pause');
+  let frames: DebugProtocol.StackFrame[] = [];
+  let waits = -1;
+  // A pause may come before it waits.
+  for (let tries = 0; tries < 100 && waits < 0; tries++) {
+    await dc.request('next', { threadId: s.threadId, singleThread: true });
+    await dc.request('pause', { threadId: s.threadId });
+    assert.equal((await dc.stopped()).threadId, s.threadId);
+    frames = await s.frames();
+    waits = frames.findIndex((f) => f.name.startsWith('smp_call_function_many_cond'));
+  }
+  s.stack(frames.slice(waits));
+  await s.run('stepOut');
+  s.end('two-processors');
+
+  await dc.request('disconnect');
 });

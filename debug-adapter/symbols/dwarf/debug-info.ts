@@ -91,6 +91,8 @@ export interface Scope {
 const MAX_LOCATIONS = 4096;
 /** Entries of lists that one question may read. */
 const LIST_ENTRIES = 1 << 22;
+/** Rows of one function. */
+const MAX_ROWS = 20_000;
 /** Functions and blocks in each other at one address. */
 const MAX_DEPTH = 256;
 /** Entries of functions that start before an address and are looked at for one that has it. */
@@ -364,6 +366,17 @@ export class DebugInfo {
   }
 
   #rowAt(place: number, statement = false): LineRow | undefined {
+    const last = this.#lastRowAt(place, false);
+    if (!statement || !last || last.flags & ROW.statement) return last;
+    const first = this.#lastRowAt(place, true);
+    if (!first || !(first.flags & ROW.statement)) return last;
+    // A line before the function is of one that was inlined, and is over.
+    const innermost = this.#blocks(place).findLast((d) => d.tag !== DW_TAG.lexical_block);
+    const declared = innermost && this.declaration(innermost);
+    return declared && first.line < declared.line ? { ...last, flags: last.flags | ROW.statement } : first;
+  }
+
+  #lastRowAt(place: number, statement: boolean): LineRow | undefined {
     const unit = this.#unitAt(place);
     if (unit) return this.file.lineRow(unit, place, statement);
     // Padding between functions, such as the NOPs that are patched for tracing, is of no unit but in a line table.
@@ -375,6 +388,38 @@ export class DebugInfo {
       if (found) return found;
     }
     return undefined;
+  }
+
+  /** Line table rows in force in [from, to), ascending; `to` at most what follows in the line table of `from`. */
+  rowsIn(from: bigint, to: bigint): LineAt[] {
+    const out: LineAt[] = [];
+    const end = this.elf.place(to);
+    for (let place = this.elf.place(from); place < end && out.length < MAX_ROWS; ) {
+      const row = this.lineAt(this.elf.address(place));
+      if (!row) break;
+      out.push(row);
+      const next = this.elf.place(row.to);
+      if (next <= place) break;
+      place = next;
+    }
+    return out;
+  }
+
+  /** Code of the function (not an inlined one) that has `address`: its parts, the one with its entry first. */
+  functionRanges(address: bigint): { from: bigint; to: bigint }[] {
+    return (
+      this.functionAt(address)
+        ?.ranges()
+        .map((r) => ({ from: this.elf.address(r.from), to: this.elf.address(r.to) })) ?? []
+    );
+  }
+
+  /** Of the function that starts at `address`: where it can be looked at, after its prologue. Of other code: `address`. */
+  bodyOf(address: bigint): bigint {
+    const place = this.elf.place(address);
+    const found = this.#functionAt(place);
+    const range = found?.ranges().find((r) => r.from === place);
+    return found && range ? this.elf.address(this.#body(found, range)) : address;
   }
 
   /**

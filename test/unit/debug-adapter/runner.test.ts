@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { GuestKernel } from '../../../debug-adapter/linux/kernel.ts';
-import { Runner, type RunnerHost, type StopReason } from '../../../debug-adapter/runner.ts';
+import { type Plan, Runner, type RunnerHost, type StopReason, until } from '../../../debug-adapter/runner.ts';
 import type { Exit, Machine, Until } from '../../../emulator/index.ts';
 
 /** A machine that gives the exits it was told to, and then idles. */
@@ -51,7 +51,7 @@ function scripted(exits: (Exit | Error)[], more: Partial<RunnerHost> = {}) {
     failed: (error) => say(`failed: ${(error as Error).message}`),
     ...more,
   };
-  return { runner: new Runner(machine, kernel, host), asked, log, settled, registers };
+  return { runner: new Runner(machine, kernel, host), machine, asked, log, settled, registers };
 }
 
 const breakpoint = (pc: bigint, vp = 0): Exit => ({ kind: 'breakpoint', vp, pc });
@@ -89,10 +89,63 @@ test('a step over or out ends at its address on its VP with the stack pointer ba
       if (t.asked.length === 3) t.registers.sp = 0x200n;
     },
   });
-  t.runner.start({ kind: 'to', vp: 0, pc: 0x40n, sp: 0x200n }, undefined);
+  t.runner.start(until(t.machine, 0, { pc: 0x40n, sp: 0x200n }), undefined);
   await t.settled;
   assert.deepEqual(t.log, ['stopped: step']);
   assert.equal(t.asked.length, 3);
+});
+
+test('a step over ends for the task that made it, on whatever VP that is by then, and not on another stack', async () => {
+  const t = scripted([breakpoint(0x40n), breakpoint(0x40n, 2), breakpoint(0x40n, 2)], {
+    breakpoint: () => false,
+    sliced: () => {
+      // The interrupts' stack is far away.
+      t.registers.sp = t.asked.length === 2 ? 0x80_0000n : 0x210n;
+    },
+  });
+  const next: number[] = [];
+  const place = { pc: 0x40n, sp: 0x200n, same: (vp: number) => vp === 2 };
+  const plan = until(t.machine, 0, place, {
+    next: (vp) => {
+      next.push(vp);
+      return undefined;
+    },
+  });
+  t.runner.start(plan, undefined);
+  await t.settled;
+  assert.deepEqual([t.log, t.asked.length, next], [['stopped: step'], 3, [2]]);
+});
+
+test('while a VP steps the others do an instruction too, unless they are to stand still; a breakpoint of theirs stops', async () => {
+  const step = (vp: number): Exit => ({ kind: 'step', vp });
+  const others = scripted([step(1), breakpoint(0x40n, 0), step(3), step(1), step(0), breakpoint(0x44n, 3)], {
+    breakpoint: (_, pc) => pc === 0x44n,
+  });
+  Object.assign(others.machine, { vpCount: 4, vpState: (vp: number) => (vp === 2 ? 'waiting' : 'running') });
+  const again = (): Plan => ({ kind: 'step', vp: 1, next: again });
+  others.runner.start({ kind: 'step', vp: 1, next: again }, 1);
+  await others.settled;
+  assert.deepEqual(others.log, ['stopped: breakpoint']);
+  assert.deepEqual(
+    others.asked.map((a) => [a.stepVp, a.onlyVp, a.resumeVp]),
+    [
+      [1, undefined, 1],
+      [0, 0, undefined],
+      [3, 3, undefined],
+      [1, undefined, undefined],
+      // It is at a breakpoint that did not stop.
+      [0, 0, 0],
+      [3, 3, undefined],
+    ],
+  );
+  const alone = scripted([step(1)]);
+  Object.assign(alone.machine, { vpCount: 4, vpState: () => 'running' });
+  alone.runner.start({ kind: 'step', vp: 1, alone: true }, 1);
+  await alone.settled;
+  assert.deepEqual(
+    alone.asked.map((a) => [a.stepVp, a.onlyVp]),
+    [[1, 1]],
+  );
 });
 
 test('a single step asks for one VP', async () => {
@@ -141,7 +194,7 @@ test('a step over lets an interrupt that comes first run to its end; a step in g
   const interrupted = { VBAR_EL1: 0x8000n, pc: 0x8284n, ELR_EL1: 0x44n, sp: 0x80n };
   const placed: bigint[] = [];
   const t = scripted([step, breakpoint(0x44n), breakpoint(0x44n), step], {
-    place: (pc) => placed.push(pc),
+    place: (places) => placed.push(...places),
     breakpoint: () => false,
     sliced() {
       // Back from a nested call of the handler's own first, then from the interrupt itself.
