@@ -14,13 +14,12 @@ import {
   type Inspect,
   type Machine,
   type TraceEvent,
-  type VmbusInfo,
 } from '../emulator/index.ts';
 import { callerName, stackOf } from './linux/callers.ts';
 import type { GuestKernel } from './linux/kernel.ts';
 import { readMsHyperv } from './linux/ms-hyperv.ts';
 import { type Frame, frameName } from './linux/unwind.ts';
-import type { ChannelView, FeatureWord, VpRegister } from './protocol.ts';
+import type { FeatureWord, VpRegister } from './protocol.ts';
 import type { Symbolizer } from './symbols/symbolizer.ts';
 
 // --- values ---------------------------------------------------------------------------------------------------------------
@@ -213,8 +212,6 @@ export function describeFeatures(machine: Machine, kernel: GuestKernel, vp = 0):
   return lines;
 }
 
-// --- VMBus ----------------------------------------------------------------------------------------------------------------
-
 /** A part's inspect tree as lines. */
 export function inspectLines(tree: Inspect, indent = ''): string[] {
   const lines = (name: string, value: PlainValue): string[] =>
@@ -224,43 +221,6 @@ export function inspectLines(tree: Inspect, indent = ''): string[] {
   return Object.entries(tree).flatMap(([name, value]) =>
     Array.isArray(value) ? value.flatMap((item, i) => lines(`${name}[${i}]`, item)) : lines(name, value),
   );
-}
-
-type Ring = NonNullable<VmbusInfo['channels'][number]['outgoing']>;
-const ringText = (ring: Ring) =>
-  `${ring.used} of ${ring.size} bytes used, read ${hex(ring.read)}, write ${hex(ring.write)}, interrupt mask ${ring.interruptMask}`;
-
-/** VMBus channels. */
-export function vmbusView(machine: Machine): { state: string; version?: string; channels: ChannelView[] } {
-  const bus = machine.vmbus();
-  const channels = bus.channels.map(
-    (c): ChannelView => ({
-      relid: c.relid,
-      device: c.device,
-      state: c.state,
-      details: [
-        `interface: ${c.interfaceType}`,
-        `instance: ${c.instance}`,
-        `target VP: ${c.targetVp}`,
-        `connection ID: ${hex(c.connectionId)}`,
-        ...(c.ringGpadl === undefined ? [] : [`ring GPADL: ${hex(c.ringGpadl)}`]),
-        `signals: ${c.signalsFromGuest} from the guest, ${c.signalsToGuest} to it`,
-        `packets: ${c.packetsFromGuest} from the guest, ${c.packetsToGuest} to it`,
-        ...(c.outgoing ? [`ring to host: ${ringText(c.outgoing)}`] : []),
-        ...(c.incoming ? [`ring to guest: ${ringText(c.incoming)}`] : []),
-        ...inspectLines(c.details),
-      ],
-    }),
-  );
-  return { state: bus.state, ...(bus.version ? { version: bus.version } : {}), channels };
-}
-
-/** The same in lines. */
-export function describeVmbus(machine: Machine): string[] {
-  const bus = vmbusView(machine);
-  const lines = [`VMBus ${bus.state}${bus.version ? `, version ${bus.version}` : ''}, ${bus.channels.length} channels`];
-  for (const c of bus.channels) lines.push(`  relid ${c.relid}  ${c.device}  ${c.state}`, ...c.details.map((d) => `      ${d}`));
-  return lines;
 }
 
 // --- stops and events -----------------------------------------------------------------------------------------------------

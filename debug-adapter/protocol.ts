@@ -161,12 +161,50 @@ export interface PacketRecord {
   bytes: number;
 }
 
-export interface ChannelView {
-  relid: number;
-  device: string;
-  state: string;
+/** A ring of an open channel. */
+export interface RingView {
+  /** `to the host`, `to the guest`. */
+  name: string;
+  used: number;
+  size: number;
   /** `name: value` lines. */
   details: string[];
+  /** What waits to be read, oldest first. */
+  packets: string[];
+}
+
+export interface ChannelView {
+  relid: number;
+  /** 0: the primary channel of its device. */
+  index: number;
+  device: string;
+  state: string;
+  targetVp: number;
+  /** The host's half, `name: value` lines. */
+  details: string[];
+  rings: RingView[];
+  /** Packets for the guest that wait for room in its ring. */
+  queued: string[];
+  /** The last packets, oldest first. */
+  recent: PacketRecord[];
+  /** The guest's half: what its `vmbus_channel` holds, `name: value` lines. */
+  guest?: string[];
+  /** Where the halves do not agree. */
+  differences: string[];
+}
+
+export interface VmbusView {
+  state: string;
+  version?: string;
+  channels: ChannelView[];
+  /** Devices that the guest had, and could have again. */
+  takenAway: { relid: number; device: string }[];
+  /** `vmbus_connection` of the guest, `name: value` lines. */
+  guest?: string[];
+  /** Why there is no guest's half. */
+  guestMissing?: string;
+  /** Channels that the guest has and the host does not offer. */
+  guestOnly: { relid: number; details: string[] }[];
 }
 
 /** A rectangle of the guest's picture, in pixels. */
@@ -264,7 +302,12 @@ export interface InterruptView {
 export interface CustomRequests {
   'hyperstep/vpRegisters': [{ vp: number }, { registers: VpRegister[] }];
   'hyperstep/features': [Record<string, never>, { words: FeatureWord[]; guestStruct?: string }];
-  'hyperstep/vmbus': [Record<string, never>, { state: string; version?: string; channels: ChannelView[] }];
+  'hyperstep/vmbus': [Record<string, never>, VmbusView];
+  /** Does something to a channel from the host's side; `target` moves its interrupts to VP `vp`. */
+  'hyperstep/channel': [
+    { relid: number; action: 'rescind' | 'offer' | 'signal-host' | 'signal-guest' | 'target'; vp?: number },
+    Record<string, never>,
+  ];
   'hyperstep/hypercalls': [{ count: number }, { calls: HypercallRecord[] }];
   /** All TLFS hypercall names with their codes, for the picker. */
   'hyperstep/hypercallNames': [Record<string, never>, { names: { name: string; code: number }[] }];

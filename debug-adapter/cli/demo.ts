@@ -1,6 +1,7 @@
-import { describeStop, describeVmbus } from '../describe.ts';
+import { describeStop } from '../describe.ts';
 import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, openDisks, openNetwork, openSockets } from './guest.ts';
 import { options } from './usage.ts';
+import { describeVmbus, vmbusView } from '../vmbus-view.ts';
 
 export const DEMO_HELP = `Usage: hyperstep demo --kernel FILE [OPTIONS]
 
@@ -57,7 +58,7 @@ export async function demo(args: string[]): Promise<number> {
     } else if (end.kind === 'hypercall') {
       channelsShown = true;
       heading('The guest has connected to VMBus; these are its channels');
-      for (const line of describeVmbus(machine)) out(line);
+      for (const line of describeVmbus(vmbusView(machine, kernel))) out(line);
       heading("Going on to the guest's own power-off");
     } else {
       const good = end.kind === 'power-off';
@@ -65,7 +66,7 @@ export async function demo(args: string[]): Promise<number> {
       if (!good) for (const line of end.kind === 'crash' ? describeStop(machine, kernel, end) : []) out(line);
       if (!channelsShown) {
         out('It never opened a VMBus channel. What the bus looked like:');
-        for (const line of describeVmbus(machine)) out(line);
+        for (const line of describeVmbus(vmbusView(machine, kernel))) out(line);
       }
       out(`instructions   ${machine.instructions}`);
       out(`host seconds   ${guest.hostSeconds.toFixed(2)}`);

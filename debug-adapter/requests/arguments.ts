@@ -51,6 +51,7 @@ const REQUESTS: Readonly<Record<string, Shape>> = {
   modules: { 'startModule?': 'count', 'moduleCount?': 'count' },
   source: { 'source?': SOURCE, 'sourceReference?': 'number' },
   'hyperstep/vpRegisters': { vp: 'count' },
+  'hyperstep/channel': { relid: 'count', action: 'text', 'vp?': 'count' },
   'hyperstep/hypercalls': { count: 'count' },
   'hyperstep/setHypercallBreakpoints': { breakpoints: [{ call: 'text', phase: 'text', ...GUARD, 'logMessage?': 'text' }] },
   'hyperstep/taskStack': { task: 'text' },

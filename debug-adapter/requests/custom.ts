@@ -1,14 +1,15 @@
 /** Our own requests (protocol.ts): what the views show. All but those that change something also work while the guest runs. */
 import { Event } from '@vscode/debugadapter';
 import { isElf } from '../../emulator/base/elf.ts';
-import { hypercallNames } from '../../emulator/index.ts';
-import { featuresView, fieldLines, vmbusView, vpRegistersView } from '../describe.ts';
+import { type ChannelAction, hypercallNames } from '../../emulator/index.ts';
+import { featuresView, fieldLines, vpRegistersView } from '../describe.ts';
 import { callerName } from '../linux/callers.ts';
 import { SCAN_CODES } from '../keys.ts';
-import type { CustomRequests, HypercallRecord, PanelInput } from '../protocol.ts';
+import type { CustomRequests, HypercallRecord, PanelInput, VmbusView } from '../protocol.ts';
 import type { Handler, Session } from '../session.ts';
 import { type HypercallStop, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
+import { vmbusView } from '../vmbus-view.ts';
 import { useFetchedSources } from './launch.ts';
 import { linuxRequests } from './linux.ts';
 import { serviceRequests } from './services.ts';
@@ -34,6 +35,34 @@ export function hypercallRecords(session: Session, count: number): HypercallReco
   }));
 }
 
+/** Both halves of VMBus as they are now. */
+export function sessionVmbus(session: Session): VmbusView {
+  const { kernel, machine } = session.debuggee;
+  if (session.runner.running) session.refreshModules(0);
+  return vmbusView(machine, kernel, (relid) => session.trace.packets(relid));
+}
+
+const CHANNEL_WORDS = {
+  rescind: 'is not there to be taken away',
+  offer: 'cannot be offered: it is there, or the guest has not let it go yet',
+  'signal-host': 'is not open',
+  'signal-guest': 'is not open, or the guest takes no interrupts for it',
+};
+
+/** Does something to a channel as its host could. Throws UserError. */
+export function changeChannel(session: Session, relid: number, action: string, vp?: number): void {
+  const { machine } = session.debuggee;
+  if (action === 'target') {
+    const refused = machine.edit(['vmbus', 'channels', `[${relid}]`, 'targetVp'], BigInt(vp ?? -1));
+    if (refused !== undefined) throw new UserError(refused);
+  } else {
+    const known = Object.keys(CHANNEL_WORDS).find((a) => a === action) as ChannelAction | undefined;
+    if (!known) throw new UserError(`A channel can be told ${Object.keys(CHANNEL_WORDS).join(', ')} or target, not ${action}`);
+    if (!machine.channelAction(relid, known)) throw new UserError(`Channel ${relid} ${CHANNEL_WORDS[known]}`);
+  }
+  session.runner.wake();
+}
+
 export const custom: CustomHandlers = {
   'hyperstep/vpRegisters': (session, { vp }) => {
     const { machine } = session.debuggee;
@@ -43,7 +72,12 @@ export const custom: CustomHandlers = {
 
   'hyperstep/features': (session) => featuresView(session.debuggee.machine, session.debuggee.kernel, session.stopAt?.vp ?? 0),
 
-  'hyperstep/vmbus': (session) => vmbusView(session.debuggee.machine),
+  'hyperstep/vmbus': (session) => sessionVmbus(session),
+
+  'hyperstep/channel': (session, { relid, action, vp }) => {
+    changeChannel(session, relid, action, vp);
+    return {};
+  },
 
   'hyperstep/hypercalls': (session, { count }) => ({ calls: hypercallRecords(session, count) }),
 

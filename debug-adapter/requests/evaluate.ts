@@ -2,15 +2,7 @@
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { hex } from '../../emulator/base/bits.ts';
 import { callersOf, formatValue, frameState, HV, machineContext } from '../context.ts';
-import {
-  describeFeatures,
-  describePlatform,
-  describeStack,
-  describeVmbus,
-  describeVpRegisters,
-  secondsText,
-  valueText,
-} from '../describe.ts';
+import { describeFeatures, describePlatform, describeStack, describeVpRegisters, secondsText, valueText } from '../describe.ts';
 import { completeExpression } from '../expression/complete.ts';
 import { assign, evaluateText, execute, type Target, type Value } from '../expression/evaluate.ts';
 import { ExpressionError } from '../expression/parse.ts';
@@ -22,7 +14,8 @@ import type { Session } from '../session.ts';
 import { hypercallContext } from '../stops.ts';
 import { traceHelp, traceKinds } from '../trace-kinds.ts';
 import { UserError } from '../user-error.ts';
-import { hypercallRecords } from './custom.ts';
+import { describeVmbus } from '../vmbus-view.ts';
+import { changeChannel, hypercallRecords, sessionVmbus } from './custom.ts';
 import { linuxCommands } from './linux.ts';
 import { serviceCommands } from './services.ts';
 import { completePath, inspectText } from './inspect-source.ts';
@@ -65,8 +58,19 @@ export const COMMANDS: Record<string, Command> = {
   },
   vmbus: {
     usage: 'vmbus',
-    help: 'VMBus channels and their rings',
-    run: (session) => describeVmbus(session.debuggee.machine).join('\n'),
+    help: "VMBus channels and their rings, the host's half and the guest's",
+    run: (session) => describeVmbus(sessionVmbus(session)).join('\n'),
+  },
+  channel: {
+    usage: 'channel RELID rescind|offer|signal-guest|signal-host|target VP',
+    help: 'takes a VMBus channel away or gives it back, signals one of its ends, moves its interrupts',
+    run: (session, rest) => {
+      const [relid, action, vp] = rest.trim().split(/\s+/);
+      if (!/^\d+$/.test(relid) || !action || (action === 'target') !== /^\d+$/.test(vp ?? ''))
+        throw new UserError('channel RELID, and rescind, offer, signal-guest, signal-host or target VP');
+      changeChannel(session, Number(relid), action, vp === undefined ? undefined : Number(vp));
+      return `Channel ${relid}: done.`;
+    },
   },
   platform: {
     usage: 'platform',

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import { debianGuest } from '../../scripts/debian-guest.mjs';
+import type { VmbusView } from '../../debug-adapter/protocol.ts';
 import { Client } from './harness.ts';
 
 let guest: { kernel: string; initrd: string };
@@ -10,6 +11,73 @@ before(async () => {
 });
 
 const launch = () => ({ kernel: guest.kernel, initrd: guest.initrd, append: 'console=ttyAMA0' });
+/** At a quiet moment host and guest agree on every channel; then the host does something that the guest has not seen yet. */
+async function bothHalves(dc: Client): Promise<void> {
+  const look = () => dc.request<VmbusView>('hyperstep/vmbus', {}, true);
+  const differences = (view: VmbusView) =>
+    view.channels.filter((c) => c.differences.length > 0).map((c) => [c.device, c.differences]);
+  await dc.request('pause', { threadId: 1 });
+  await dc.stopped();
+  const view = await look();
+  assert.equal(view.guestMissing, undefined);
+  assert.deepEqual([differences(view), view.guestOnly, view.guest?.[0]], [[], [], 'state: CONNECTED']);
+  const heartbeat = view.channels.find((c) => c.device === 'heartbeat') ?? assert.fail('no heartbeat');
+  const said = heartbeat.guest?.join('\n') ?? '';
+  assert.match(said, /^state: CHANNEL_OPENED_STATE$[\s\S]*^callback: vmbus_onchannel|hv_.*$/m);
+  assert.match(said, /^target CPU: 0$[\s\S]*^inbound: read 0x[0-9a-f]+, write 0x[0-9a-f]+, interrupt mask 0, 12288 bytes$/m);
+  assert.deepEqual(
+    heartbeat.rings.map((r) => [r.name, r.size]),
+    [
+      ['to the host', 12288],
+      ['to the guest', 12288],
+    ],
+  );
+  assert.ok(
+    heartbeat.recent.some((p) => p.direction === 'guest-to-host' && /^heartbeat \d+ answered$/.test(p.what)),
+    JSON.stringify(heartbeat.recent),
+  );
+
+  const inside = async (variablesReference: number, name: string): Promise<DebugProtocol.Variable> => {
+    const { variables } = await dc.request<DebugProtocol.VariablesResponse['body']>('variables', { variablesReference }, true);
+    return variables.find((v) => v.name === name) ?? assert.fail(`no ${name}: ${variables.map((v) => v.name).join(' ')}`);
+  };
+  const [frame] = await dc.frames();
+  const { scopes } = await dc.request<DebugProtocol.ScopesResponse['body']>('scopes', { frameId: frame.id }, true);
+  let at: Pick<DebugProtocol.Variable, 'variablesReference'> =
+    scopes.find((s) => s.name === 'Machine') ?? assert.fail('no Machine');
+  for (const name of ['vmbus', 'channels', `[${heartbeat.relid}]`]) at = await inside(at.variablesReference, name);
+  const target = await inside(at.variablesReference, 'targetVp');
+  assert.deepEqual([target.value, target.evaluateName], ['0', `hv.vmbus.channels[${heartbeat.relid}].targetVp`]);
+  const ring = await inside(at.variablesReference, 'toGuest');
+  const mask = await inside(ring.variablesReference, 'InterruptMask');
+  const set = (value: string) => ({ variablesReference: ring.variablesReference, name: 'InterruptMask', value });
+  assert.equal((await dc.request<{ value: string }>('setVariable', set('hv.HvRegisterVpIndex + 1'), true)).value, '1');
+  assert.deepEqual(differences(await look()), [], 'the ring is the same memory on both sides');
+  const value = async (expression: string) =>
+    (await dc.request<{ result: string }>('evaluate', { expression, context: 'repl', frameId: frame.id }, true)).result;
+  assert.match(await value(`${mask.evaluateName} = 0`), /^0/);
+  assert.match(
+    await dc.refused('evaluate', { expression: `${target.evaluateName} = 7`, context: 'repl' }),
+    /targetVp can be 0 to 0, not 7$/,
+  );
+
+  const keyboard = view.channels.find((c) => c.device === 'keyboard') ?? assert.fail('no keyboard');
+  await dc.request('hyperstep/channel', { relid: keyboard.relid, action: 'rescind' });
+  assert.deepEqual(differences(await look()), [
+    [
+      'keyboard',
+      ['state: the host has it rescinded, the guest in CHANNEL_OPENED_STATE', 'rescinded by the host, not seen by the guest yet'],
+    ],
+  ]);
+  await dc.request('continue', { threadId: 1 });
+  const until = async (there: (v: VmbusView) => boolean): Promise<void> => {
+    while (!there(await look()));
+  };
+  await until((v) => v.takenAway.length > 0);
+  await dc.request('hyperstep/channel', { relid: keyboard.relid, action: 'offer' });
+  await until((v) => v.channels.some((c) => c.device === 'keyboard' && c.state === 'open'));
+}
+
 /** Files' names and sizes are Debian's, not ours. */
 const named = (text: string) => text.replace(/\+0x[0-9a-f]+/g, '+0x..');
 
@@ -139,6 +207,7 @@ test('pause while it boots; exception frames; the console takes input; VMBus dev
     vmbus.channels.some((c) => c.device === 'shutdown' && c.state === 'open'),
     JSON.stringify(vmbus.channels.map((c) => [c.device, c.state])),
   );
+  await bothHalves(dc);
   // The guest's own answer, symbol by symbol: kernel and module.
   await dc.request('hyperstep/consoleInput', {
     data: 'busybox mount -t proc p /proc; busybox grep -E " (start_kernel|hv_do_hypercall|vmbus_post_msg|el1h_64_irq)( |$|\\s)" /proc/kallsyms; echo END$((1+1))\n',
