@@ -85,12 +85,16 @@ export interface CopySetting {
 
 /** What is at the other end of the guest's Hyper-V sockets. */
 export interface SocketsSetting {
-  /** `internal`: an echo at port 7. `folder`: Unix sockets. */
-  mode: 'internal' | 'folder';
+  /** `internal`: an echo at port 7. `folder`: Unix sockets. `programs`: standard input and output of programs. */
+  mode: 'internal' | 'folder' | 'programs';
   /** Where they are: `host-PORT` answers the guest, `guest-PORT` leads to it. */
   folder?: string;
   /** Ports of the guest to listen for. */
   guestPorts?: number[];
+  /** Programs and their arguments by port of the host: one is started for each connection of the guest. */
+  hostPrograms?: Record<string, string[]>;
+  /** By port of the guest: each is started once and connected there. */
+  guestPrograms?: Record<string, string[]>;
 }
 
 /** What the guest's network card is plugged into. */

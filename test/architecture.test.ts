@@ -63,11 +63,14 @@ const EMULATOR: Record<string, string[]> = {
     'emulator/network',
     'emulator/base',
     'emulator/config.ts',
+    'node:child_process',
     'node:dgram',
     'node:dns',
+    'node:events',
     'node:fs',
     'node:net',
     'node:path',
+    'node:stream',
   ],
 };
 /** Types of the public API may be named below it: index.ts declares what debuggers see, parts fill it. */

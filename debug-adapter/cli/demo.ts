@@ -1,6 +1,6 @@
 import { describeStop } from '../describe.ts';
 import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, openDisks, openNetwork, openSockets } from './guest.ts';
-import { options } from './usage.ts';
+import { options, UsageError } from './usage.ts';
 import { describeVmbus, vmbusView } from '../vmbus-view.ts';
 
 export const DEMO_HELP = `Usage: hyperstep demo --kernel FILE [OPTIONS]
@@ -18,6 +18,7 @@ export async function demo(args: string[]): Promise<number> {
   const disks = await openDisks(values);
   const network = await openNetwork(values);
   const sockets = await openSockets(values);
+  if (sockets.takesStdio) throw new UsageError('--sockets stdio: the demo writes to the standard output itself');
   const config = await machineConfig(values, disks, network, sockets);
   const guest = await Guest.create(config, network, sockets);
   const { machine, kernel } = guest;

@@ -19,7 +19,7 @@ import { createMachine } from '../../emulator/load.ts';
 import { KernelFile, unwrapKernel } from '../kernel-file.ts';
 import { DiskFiles } from '../disks.ts';
 import { GuestNetwork } from '../network.ts';
-import { GuestSockets } from '../sockets.ts';
+import { GuestSockets, type StdioSetting } from '../sockets.ts';
 import { GuestKernel, KernelFacts } from '../linux/kernel.ts';
 import type { DiskSetting, NetworkSetting, SocketsSetting } from '../protocol.ts';
 import { ProcessMemory } from '../process-memory.ts';
@@ -71,10 +71,11 @@ export const MACHINE_HELP = `  --kernel FILE            the arm64 kernel: Image,
                            characters and HTTP on the gateway (10.0.2.2). user: TCP, UDP and names outside, where an
                            allow= names it (a name, an address, a network; a port, a range or *); the gateway is this
                            computer's localhost. capture: frames as pcapng. allow=, vlan= and name= may be repeated
-  --sockets internal | FOLDER[,guest=PORT]...
+  --sockets internal | FOLDER[,guest=PORT]... | stdio,host=PORT | stdio,guest=PORT
                            Hyper-V sockets (AF_VSOCK). internal: an echo at port 7. FOLDER: the guest connects to port N of
                            the host (CID 2) by the Unix socket FOLDER/host-N, and FOLDER/guest-PORT, made here, leads to
-                           that port of the guest
+                           that port of the guest. stdio: standard input and output of this program are at that port of
+                           the host, or lead to that of the guest once it listens; the console goes to stderr then
   --display WxH            resolution of the synthetic video, which the guest is free to change (default ${DEFAULTS.display.width}x${DEFAULTS.display.height})
   --max-memory MiB         what the guest can have in all, for memory that is added while it runs (default: --memory)
   --kvp KEY=VALUE          an item of the external key-value pool, may be repeated (the guest needs hv_kvp_daemon)
@@ -134,15 +135,21 @@ function networkSetting(text: string): NetworkSetting {
   return setting;
 }
 
-/** internal, or FOLDER[,guest=PORT]... */
-function socketsSetting(text: string): SocketsSetting {
+/** internal, FOLDER[,guest=PORT]..., stdio,host=PORT or stdio,guest=PORT */
+function socketsSetting(text: string): SocketsSetting | StdioSetting {
   if (text === 'internal') return { mode: 'internal' };
   const [folder, ...words] = text.split(',');
-  if (!folder) throw new UsageError(`--sockets ${text}: expected internal or FOLDER[,guest=PORT]...`);
+  if (!folder) throw new UsageError(`--sockets ${text}: expected internal, FOLDER[,guest=PORT]... or stdio,host=PORT`);
+  const portOf = (port: string): number => integer('sockets', port, 0, 0xffff_fffe);
+  if (folder === 'stdio') {
+    const [, side, port] = /^(host|guest)=(.+)$/.exec(words.join()) ?? [];
+    if (side === undefined) throw new UsageError(`--sockets ${text}: expected stdio,host=PORT or stdio,guest=PORT`);
+    return { mode: 'stdio', port: side === 'host' ? { host: portOf(port) } : { guest: portOf(port) } };
+  }
   const guestPorts = words.map((word) => {
     const port = /^guest=(.+)$/.exec(word)?.[1];
     if (port === undefined) throw new UsageError(`--sockets ${text}: "${word}" is not guest=PORT`);
-    return integer('sockets', port, 0, 0xffff_fffe);
+    return portOf(port);
   });
   return { mode: 'folder', folder, guestPorts };
 }

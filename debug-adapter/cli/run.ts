@@ -11,8 +11,8 @@ import { UsageError, integer, options } from './usage.ts';
 
 export const RUN_HELP = `Usage: hyperstep run --kernel FILE [OPTIONS]
 
-Boots a kernel as a Hyper-V guest. The guest's serial console goes to stdout and nothing else does; every other word goes
-to stderr.
+Boots a kernel as a Hyper-V guest. The guest's serial console goes to stdout and nothing else does (but see --sockets stdio);
+every other word goes to stderr.
 
 ${MACHINE_HELP}
   --break SPEC             stop there, print what is there, go on; may be repeated. SPEC is
@@ -99,6 +99,9 @@ export async function runCommand(args: string[]): Promise<number> {
   const disks = await openDisks(v);
   const network = await openNetwork(v);
   const sockets = await openSockets(v);
+  if (sockets.takesStdio && v.stdin) throw new UsageError('--stdin and --sockets stdio: both want the standard input');
+  /** Where the guest's console goes. */
+  const console = sockets.takesStdio ? process.stderr : process.stdout;
   const config = await machineConfig(v, disks, network, sockets);
 
   // The first Ctrl-C ends the run in good order; a second one ends the program.
@@ -124,7 +127,7 @@ export async function runCommand(args: string[]): Promise<number> {
     guest = await Guest.create(config, network, sockets);
     const { machine, kernel } = guest;
     guest.onConsole = (bytes) => {
-      process.stdout.write(bytes);
+      console.write(bytes);
     };
     machine.subscribe(
       (event) => {
@@ -247,6 +250,7 @@ export async function runCommand(args: string[]): Promise<number> {
   disks.close();
   network.close();
   sockets.close();
+  if (sockets.takesStdio) process.stdin.destroy();
   if (v.screenshot !== undefined) {
     const screen = (guest as Guest).machine.screen();
     if (screen) fs.writeFileSync(v.screenshot, png(screen));

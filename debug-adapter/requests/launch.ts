@@ -235,11 +235,20 @@ const NETWORK_KEYS: Rows<NetworkSetting> = {
   capture: { what: 'a file', is: (v) => typeof v === 'string' && v !== '' },
 };
 
+const PROGRAMS = 'an object of ports with lists of a program and its arguments';
+const arePrograms = (v: unknown): boolean =>
+  typeof v === 'object' &&
+  v !== null &&
+  !Array.isArray(v) &&
+  Object.values(v).every((x) => Array.isArray(x) && x.every((word) => typeof word === 'string'));
+
 /** And its sockets. */
 const SOCKETS_KEYS: Rows<SocketsSetting> = {
-  mode: { what: '"internal" or "folder"', is: (v) => v === 'internal' || v === 'folder' },
+  mode: { what: '"internal", "folder" or "programs"', is: (v) => v === 'internal' || v === 'folder' || v === 'programs' },
   folder: { what: 'a folder', is: (v) => typeof v === 'string' && v !== '' },
   guestPorts: { what: 'a list of numbers', is: (v) => Array.isArray(v) && v.every((x) => typeof x === 'number') },
+  hostPrograms: { what: PROGRAMS, is: arePrograms },
+  guestPrograms: { what: PROGRAMS, is: arePrograms },
 };
 
 function checkRows<S>(setting: keyof LaunchArguments, rows: Rows<S>, value: unknown, example: string): void {

@@ -1,8 +1,13 @@
 /** Hyper-V sockets, used by Debian's socat on Debian's kernels: programs of the guest connect to the host, and the host to them. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import crypto from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
-import { debianInitramfs, debianProgram } from '../../scripts/debian-guest.mjs';
+import { GuestSockets } from '../../debug-adapter/sockets.ts';
+import { debianGuest, debianInitramfs, debianProgram } from '../../scripts/debian-guest.mjs';
 import type { MachineConfig, SocketRequest } from '../../emulator/index.ts';
 import { debianConfig, Recorded, TROUBLE } from './debian.ts';
 
@@ -126,3 +131,77 @@ for (const [suite, cpus] of [
       },
     );
   });
+
+test('programs of this computer are at ports of the host, and go to ports of the guest', async () => {
+  const node = (script: string): string[] => [process.execPath, '-e', script];
+  const sockets = new GuestSockets({
+    mode: 'programs',
+    hostPrograms: { 5000: node('process.stdin.on("data", (d) => process.stdout.write(String(d).toUpperCase()))') },
+    guestPrograms: {
+      6000: node('process.stdout.write("question\\n"); process.stdin.on("data", (d) => console.error(String(d)))'),
+    },
+  });
+  const guest = new Recorded(
+    await guestWith(
+      `
+echo "FIRST: $(echo one | socat -t 20 - VSOCK-CONNECT:2:5000)"
+echo "SECOND: $(echo two | socat -t 20 - VSOCK-CONNECT:2:5000)"
+sleep 8; socat VSOCK-LISTEN:6000 SYSTEM:'read -r q; echo answer to $q' & sleep 3
+echo ASKED; read -r go`,
+      { sockets: sockets.config },
+    ),
+  );
+  const { machine } = guest;
+  const notes: string[] = [];
+  sockets.connect(
+    machine,
+    (text) => notes.push(text),
+    () => {},
+  );
+  try {
+    for (let answered = false; ; ) {
+      const before = machine.now - machine.instructions;
+      const exit = machine.run({ instructions: 5_000_000, nanoseconds: 20_000_000 });
+      if (exit.kind === 'power-off') break;
+      assert.equal(exit.kind, 'limit', guest.console.slice(-2000));
+      assert.ok(machine.now < 100e9, guest.console.slice(-2000));
+      // An idle guest's time goes by no faster than ours, or nearly so.
+      const idle = machine.now - machine.instructions - before > 18_000_000;
+      await new Promise((resolve) => setTimeout(resolve, idle ? 5 : 0));
+      if (answered || !guest.console.includes('ASKED') || notes.length === 0) continue;
+      answered = true;
+      machine.consoleInput(Uint8Array.of(13));
+    }
+  } finally {
+    sockets.close();
+  }
+  assert.doesNotMatch(guest.console, TROUBLE);
+  const said = (key: string) => new RegExp(`^${key}: (.*?)\\r?$`, 'm').exec(guest.console)?.[1];
+  assert.deepEqual([said('FIRST'), said('SECOND'), notes], ['ONE', 'TWO', [`sockets: ${process.execPath}: answer to question`]]);
+});
+
+test('hyperstep run in a pipe: its standard input and output are a connection of the guest, its console is on the standard error', async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hyperstep-stdio-'));
+  try {
+    const initrd = path.join(folder, 'initrd');
+    const { kernel } = await debianGuest();
+    const script = "socat VSOCK-CONNECT:2:9 SYSTEM:'read -r a b; echo $b $a; md5sum'";
+    const config = await guestWith(script);
+    fs.writeFileSync(initrd, config.initrd ?? '');
+    const args = ['run', '--kernel', kernel, '--initrd', initrd, '--append', config.append, '--sockets', 'stdio,host=9'];
+    const child = spawn(process.execPath, ['--import', 'tsx', 'debug-adapter/cli.ts', ...args]);
+    const [out, err]: [Buffer[], Buffer[]] = [[], []];
+    child.stdout.on('data', (d) => out.push(d));
+    child.stderr.on('data', (d) => err.push(d));
+    child.stdin.write('left right\n');
+    child.stdin.end(noise(200_000));
+    const status = await new Promise((resolve) => child.on('exit', resolve));
+    const console = Buffer.concat(err).toString('latin1');
+    assert.equal(status, 0, console.slice(-2000));
+    assert.match(console, /^TEST-END/m);
+    assert.doesNotMatch(console, TROUBLE);
+    assert.equal(Buffer.concat(out).toString(), `right left\n${md5(noise(200_000))}  -\n`);
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+});
