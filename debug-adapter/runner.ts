@@ -54,7 +54,7 @@ export interface RunnerHost {
   /** A hypercall is about to happen or has happened: stop? Undefined when nobody asks. */
   hypercall: ((call: HypercallInfo) => boolean) | undefined;
   /** True when a user's breakpoint at this place stops. */
-  breakpoint(vp: number, pc: bigint): boolean;
+  breakpoint(exit: Extract<Exit, { kind: 'breakpoint' }>): boolean;
   /** True when a data breakpoint that was hit stops. */
   watchpoint(exit: Extract<Exit, { kind: 'watchpoint' }>): boolean;
   /** Places breakpoints of ours, for the plan that goes on now, instead of those of the last one. */
@@ -245,12 +245,12 @@ export class Runner {
     if (exit.kind !== 'breakpoint') return exit;
     const { vp, pc } = exit;
     // Of a step by lines: the user's own breakpoint is on the way.
-    if (plan.kind === 'step' && this.#host.breakpoint(vp, pc)) return exit;
+    if (plan.kind === 'step' && this.#host.breakpoint(exit)) return exit;
     const arrived = plan.kind === 'to' && plan.places.includes(pc) && plan.arrived(vp, pc);
-    if (!arrived) return this.#host.breakpoint(vp, pc) ? exit : undefined;
+    if (!arrived) return this.#host.breakpoint(exit) ? exit : undefined;
     if (!this.#goesOn(plan.next, vp)) return { kind: 'step', vp };
     // The user's own breakpoint is here, too.
-    return this.#host.breakpoint(vp, pc) ? exit : undefined;
+    return this.#host.breakpoint(exit) ? exit : undefined;
   }
 
   /** Asks a plan that is done how to go on; false: not at all. */
@@ -273,7 +273,7 @@ export class Runner {
       const resumeVp = this.#passing.delete(vp) ? vp : undefined;
       const exit = machine.run({ instructions: 1, hypercall: this.#host.hypercall, resumeVp, stepVp: vp, onlyVp: vp });
       this.#kernel.absorb(exit);
-      if (exit.kind === 'breakpoint' && !this.#host.breakpoint(vp, exit.pc)) this.#passing.add(vp);
+      if (exit.kind === 'breakpoint' && !this.#host.breakpoint(exit)) this.#passing.add(vp);
       else if (exit.kind === 'watchpoint' ? this.#host.watchpoint(exit) : !QUIET.has(exit.kind)) return exit;
       else if (exit.kind === 'crash' && this.#host.stopOnCrash) return exit;
     }

@@ -13,6 +13,7 @@ import {
   type MachineConfig,
   type TraceEvent,
 } from '../emulator/index.ts';
+import { codePlace } from './code-place.ts';
 import { formatValue, machineContext } from './context.ts';
 import { CALLER_FRAMES, exitTitle } from './describe.ts';
 import type { DiskFiles } from './disks.ts';
@@ -42,6 +43,7 @@ import {
   CodeBreakpoints,
   type DataBreakpoint,
   DataBreakpoints,
+  Engine,
   HypercallStops,
   judge,
   type Places,
@@ -414,6 +416,8 @@ export class Session extends DebugSession {
       (text) => this.say(text, 'stderr'),
       () => this.#runner?.wake(),
     );
+    const engine = new Engine(machine, (pc) => codePlace(kernel, pc));
+    this.codeBreakpoints.engine = this.dataBreakpoints.engine = engine;
     const stopsAtCalls = () => !this.hypercallStops.empty;
     const session = this;
     this.#runner = new Runner(machine, kernel, {
@@ -423,7 +427,7 @@ export class Session extends DebugSession {
       get stopOnCrash() {
         return session.stopOnCrash;
       },
-      breakpoint: (vp, pc) => this.#breakpoint(vp, pc),
+      breakpoint: (exit) => this.#breakpoint(exit),
       watchpoint: (exit) => this.#watchpoint(exit),
       place: (places) => {
         this.codeBreakpoints.plan = places;
@@ -525,38 +529,46 @@ export class Session extends DebugSession {
     );
   }
 
-  #breakpoint(vp: number, pc: bigint): boolean {
+  #breakpoint({ vp, pc, clauses }: Extract<Exit, { kind: 'breakpoint' }>): boolean {
     const { kernel, args } = this.debuggee;
     if (pc === kernel.moduleLoadAddress && this.codeBreakpoints.internal.has(pc) && this.refreshModules(vp))
       this.resolveBreakpoints();
     if (args.noDebug) return false;
-    return this.#judge(vp, this.codeBreakpoints.at(pc));
+    const { hit, judged } = this.codeBreakpoints.met(pc, clauses);
+    this.#stopping = hit.filter((b) => this.#judge(vp, b, judged)).map((b) => b.id);
+    if (!judged) this.codeBreakpoints.leaveToEngine(pc);
+    return this.#stopping.length > 0;
   }
 
   /** An access to memory that the user watches has been made. */
   #watchpoint(exit: Extract<Exit, { kind: 'watchpoint' }>): boolean {
     if (this.debuggee.args.noDebug) return false;
-    return this.#judge(exit.vp, this.dataBreakpoints.at(exit.address, exit.access));
+    const hit = this.dataBreakpoints.met(exit);
+    this.#stopping = hit.filter(({ b, judged }) => this.#judge(exit.vp, b, judged)).map(({ b }) => b.id);
+    for (const { b, judged } of hit) if (!judged) this.dataBreakpoints.leaveToEngine(b);
+    return this.#stopping.length > 0;
   }
 
-  /** True when one of the breakpoints that were hit stops. */
-  #judge(vp: number, hit: readonly (CodeBreakpoint | DataBreakpoint)[]): boolean {
+  /** Ids of the breakpoints that the last stop is for. */
+  #stopping: number[] = [];
+
+  /** True when a breakpoint that was hit stops. */
+  #judge(vp: number, b: CodeBreakpoint | DataBreakpoint, judged: boolean): boolean {
     const { kernel } = this.debuggee;
-    let stops = false;
-    for (const b of hit) {
-      const special = 'special' in b ? b.special : undefined;
-      if (special && !special.when(vp)) continue;
-      const context = machineContext(kernel, vp);
-      const verdict = judge(b, context, (node) => formatValue(evaluate(node, context), kernel, vp));
-      if (verdict.log !== undefined) this.say(verdict.log);
-      if (verdict.error !== undefined && !b.errorShown) {
-        b.errorShown = true;
-        this.say(`The condition of the breakpoint on ${b.text} cannot be evaluated: ${verdict.error}`, 'stderr');
-      }
-      if (verdict.stop && special) this.#trouble = special.filter;
-      stops ||= verdict.stop;
+    const special = 'special' in b ? b.special : undefined;
+    if (special && !special.when(vp)) return false;
+    const context = machineContext(kernel, vp);
+    const verdict = judge(b, context, (node) => formatValue(evaluate(node, context), kernel, vp), {
+      judged,
+      count: () => this.codeBreakpoints.engine?.count(b) ?? ++b.hits,
+    });
+    if (verdict.log !== undefined) this.say(verdict.log);
+    if (verdict.error !== undefined && !b.errorShown) {
+      b.errorShown = true;
+      this.say(`The condition of the breakpoint on ${b.text} cannot be evaluated: ${verdict.error}`, 'stderr');
     }
-    return stops;
+    if (verdict.stop && special) this.#trouble = special.filter;
+    return verdict.stop;
   }
 
   /** The exception filter that the stop at hand is for. */
@@ -612,7 +624,7 @@ export class Session extends DebugSession {
     const { exit } = reason;
     switch (exit.kind) {
       case 'breakpoint': {
-        const hit = this.codeBreakpoints.at(exit.pc);
+        const hit = this.codeBreakpoints.list.filter((b) => this.#stopping.includes(b.id));
         const { trouble } = this.stopAt ?? {};
         if (trouble)
           return {
@@ -625,7 +637,7 @@ export class Session extends DebugSession {
           : hit.some((b) => b.origin === 'instruction')
             ? 'instruction breakpoint'
             : 'breakpoint';
-        return { reason: what, hitBreakpointIds: hit.map((b) => b.id) };
+        return { reason: what, hitBreakpointIds: this.#stopping };
       }
       case 'hypercall':
         return { reason: 'exception', description: `Paused on ${exit.call.name}` };
@@ -634,7 +646,7 @@ export class Session extends DebugSession {
       case 'watchpoint':
         return {
           reason: 'data breakpoint',
-          hitBreakpointIds: this.dataBreakpoints.at(exit.address, exit.access).map((b) => b.id),
+          hitBreakpointIds: this.#stopping,
         };
       default:
         return { reason: 'step' };
@@ -667,6 +679,7 @@ export class Session extends DebugSession {
     const facts = new KernelFacts(new KernelFile(config.kernelName, config.kernel));
     this.forget();
     this.codeBreakpoints.leave();
+    this.dataBreakpoints.leave();
     this.adopt({ ...program, symbols: facts.symbols, machine, kernel: new GuestKernel(machine, facts) });
     this.resolveBreakpoints();
     this.#sendState(true);
@@ -749,15 +762,26 @@ export class Session extends DebugSession {
     return `${without}${similar === undefined ? '' : `, did you mean ${similar}?`}; `;
   }
 
+  /** What the meanings of names depend on. */
+  #meanings: readonly unknown[] = [];
+
   /** Puts the machine's breakpoints where those of the user are now. */
   placeBreakpoints(): void {
     if (!this.#debuggee) return;
-    const { kernel, machine, args } = this.#debuggee;
+    const { kernel, machine, args, files } = this.#debuggee;
     if (args.noDebug) return;
     const { internal } = this.codeBreakpoints;
     const loader = kernel.moduleLoadAddress;
     // Every module that is loaded may bring what a breakpoint means: names not known yet, and others of the same name.
     if (loader !== undefined && this.codeBreakpoints.named) internal.add(loader);
+    const { image, modules, btf } = kernel;
+    const known = files.all.filter((f) => f.info.isComplete && f.placed).length;
+    const meanings = [image?.base, modules, btf, known];
+    if (meanings.some((m, i) => m !== this.#meanings[i])) {
+      this.codeBreakpoints.forgetMeanings(machine);
+      this.dataBreakpoints.forgetMeanings(machine);
+    }
+    this.#meanings = meanings;
     this.codeBreakpoints.place(machine);
     this.dataBreakpoints.place(machine);
   }

@@ -1,8 +1,18 @@
 /**
  * What makes the guest stop: hypercall breakpoints, and the conditions, hit counts and log messages of all breakpoints.
  */
-import { type HypercallInfo, HV_STATUS, hypercallNames, type Machine } from '../emulator/index.ts';
+import {
+  type Clause,
+  type Exit,
+  type Filter,
+  type HitCount,
+  type HypercallInfo,
+  HV_STATUS,
+  hypercallNames,
+  type Machine,
+} from '../emulator/index.ts';
 import { type Context, evaluate, isTrue } from './expression/evaluate.ts';
+import { type CodePlace, lowerCondition } from './expression/lower.ts';
 import { ExpressionError, type Node, parse } from './expression/parse.ts';
 import type { Symbolizer } from './symbols/symbolizer.ts';
 import { UserError } from './user-error.ts';
@@ -11,9 +21,15 @@ import { UserError } from './user-error.ts';
 export interface Guard {
   condition?: Node;
   /** `>= 3`, `== 3`, `% 3`; a number alone: from that hit on. */
-  hit?: { op: string; count: number };
+  hit?: Omit<HitCount, 'counter'>;
   log?: { text: string; parts: (string | Node)[] };
+  /** While the machine counts, what it had counted before. */
   hits: number;
+  /** The machine's counter. */
+  counter?: number;
+  /** What the engine judges by itself, by place; `undefined`: anywhere. */
+  clauses?: Map<bigint | undefined, Clause>;
+  readonly wanted?: GuardText;
 }
 
 export interface GuardText {
@@ -22,16 +38,22 @@ export interface GuardText {
   logMessage?: string;
 }
 
+/** Of a hit count. */
+const MAX_COUNT = 0xffffffff;
+
 /** Compiles; throws UserError with what is wrong. */
 export function guard(text: GuardText): Guard {
-  const out: Guard = { hits: 0 };
+  const out: Guard = { hits: 0, wanted: text };
   try {
     if (text.condition?.trim()) out.condition = parse(text.condition);
     if (text.hitCondition?.trim()) {
       const m = /^\s*(>=|<=|==|=|>|<|%)?\s*(\d+)\s*$/.exec(text.hitCondition);
-      if (!m || Number(m[2]) === 0)
-        throw new UserError(`hit count "${text.hitCondition}": a number, or one of > >= == < <= % and a number`);
-      out.hit = { op: m[1] ?? '>=', count: Number(m[2]) };
+      const count = Number(m?.[2]);
+      if (!m || count < 1 || count > MAX_COUNT)
+        throw new UserError(
+          `hit count "${text.hitCondition}": a number, or one of > >= == < <= % and a number, from 1 to ${MAX_COUNT}`,
+        );
+      out.hit = { op: m[1] === '=' ? '==' : ((m[1] ?? '>=') as HitCount['op']), count };
     }
     if (text.logMessage) {
       const parts = text.logMessage.split(/\{([^}]*)\}/).map((part, i) => (i % 2 ? parse(part) : part));
@@ -46,26 +68,21 @@ export function guard(text: GuardText): Guard {
 
 export type Verdict = { stop: boolean; log?: string; error?: string };
 
-/** Whether a breakpoint that was reached stops, and what it says. A condition that fails to evaluate does not stop. */
-export function judge(g: Guard, context: Context, show: (node: Node) => string): Verdict {
+/**
+ * Whether a breakpoint that was reached stops, and what it says. A condition that fails to evaluate does not stop. `judged`: the engine has
+ * found that it does. `count` counts a hit, and says how many there are.
+ */
+export function judge(
+  g: Guard,
+  context: Context,
+  show: (node: Node) => string,
+  { judged = false, count = () => ++g.hits }: { judged?: boolean; count?: () => number } = {},
+): Verdict {
   try {
-    if (g.condition && !isTrue(evaluate(g.condition, context))) return { stop: false };
-    g.hits++;
-    if (g.hit) {
-      const { op, count } = g.hit;
-      const reached =
-        op === '>='
-          ? g.hits >= count
-          : op === '>'
-            ? g.hits > count
-            : op === '<'
-              ? g.hits < count
-              : op === '<='
-                ? g.hits <= count
-                : op === '%'
-                  ? g.hits % count === 0
-                  : g.hits === count;
-      if (!reached) return { stop: false };
+    if (!judged) {
+      if (g.condition && !isTrue(evaluate(g.condition, context))) return { stop: false };
+      const hits = count();
+      if (g.hit && !isReached(g.hit, hits)) return { stop: false };
     }
     if (!g.log) return { stop: true };
     return { stop: false, log: g.log.parts.map((part) => (typeof part === 'string' ? part : show(part))).join('') };
@@ -74,6 +91,102 @@ export function judge(g: Guard, context: Context, show: (node: Node) => string):
     throw e;
   }
 }
+
+function isReached({ op, count }: Omit<HitCount, 'counter'>, hits: number): boolean {
+  switch (op) {
+    case '>=':
+      return hits >= count;
+    case '>':
+      return hits > count;
+    case '<':
+      return hits < count;
+    case '<=':
+      return hits <= count;
+    case '%':
+      return hits % count === 0;
+    case '==':
+      return hits === count;
+  }
+}
+
+// --- what the engine judges by itself -------------------------------------------------------------------------------------
+
+/** What names mean at an address of the code, or anywhere. */
+export type PlaceOf = (pc: bigint | undefined) => CodePlace;
+
+/** The machine's part in breakpoints: which conditions it evaluates, and its hit counters. */
+export class Engine {
+  readonly machine: Machine;
+  readonly #placeOf: PlaceOf;
+  readonly #free: number[];
+  readonly #counting = new Set<Guard>();
+
+  constructor(machine: Machine, placeOf: PlaceOf) {
+    this.machine = machine;
+    this.#placeOf = placeOf;
+    this.#free = Array.from({ length: machine.filterLimits.counters }, (_, i) => machine.filterLimits.counters - 1 - i);
+  }
+
+  /** What is left to the engine of a breakpoint at a place; undefined: nothing, it has to stop each time. */
+  clause(g: Guard, pc: bigint | undefined): Clause | undefined {
+    const known = g.clauses?.get(pc);
+    if (known || (!g.condition && !g.hit)) return known;
+    const condition = g.condition && lowerCondition(g.condition, this.#placeOf(pc));
+    if (g.condition && !condition) return undefined;
+    const counter = g.hit && this.#counterOf(g);
+    if (g.hit && counter === undefined) return undefined;
+    const clause: Clause = {
+      ...(condition ? { condition } : {}),
+      ...(g.hit && counter !== undefined ? { hit: { ...g.hit, counter } } : {}),
+    };
+    g.clauses ??= new Map();
+    g.clauses.set(pc, clause);
+    return clause;
+  }
+
+  #counterOf(g: Guard): number | undefined {
+    if (g.counter !== undefined) return g.counter;
+    const counter = this.#free.pop();
+    if (counter === undefined) return undefined;
+    g.counter = counter;
+    this.#counting.add(g);
+    this.machine.setHits(counter, g.hits);
+    return counter;
+  }
+
+  /** False for more than the engine can do. */
+  accepts({ clauses }: Filter): boolean {
+    return clauses.length > 0 && clauses.length <= this.machine.filterLimits.clauses;
+  }
+
+  /** One more hit that the debugger has judged itself. */
+  count(g: Guard): number {
+    if (g.counter === undefined) return ++g.hits;
+    const hits = this.machine.hits(g.counter) + 1;
+    this.machine.setHits(g.counter, hits);
+    return hits;
+  }
+
+  /** The engine does no more for a breakpoint. */
+  release(g: Guard): void {
+    g.clauses = undefined;
+    if (g.counter === undefined) return;
+    g.hits = this.machine.hits(g.counter);
+    this.#free.push(g.counter);
+    this.#counting.delete(g);
+    g.counter = undefined;
+  }
+
+  releaseAll(): void {
+    for (const g of [...this.#counting]) this.release(g);
+  }
+}
+
+/** The same breakpoint, set again: it goes on counting. */
+const sameGuard = (a: Guard, b: Guard): boolean =>
+  a.wanted?.condition === b.wanted?.condition &&
+  a.wanted?.hitCondition === b.wanted?.hitCondition &&
+  a.wanted?.logMessage === b.wanted?.logMessage;
 
 // --- hypercall breakpoints ------------------------------------------------------------------------------------------------
 
@@ -314,7 +427,12 @@ export class CodeBreakpoints {
   readonly internal = new Set<bigint>();
   /** Ours: where a step may end. */
   plan: readonly bigint[] = [];
-  #placed = new Set<bigint>();
+  /** What lets the engine judge; undefined while there is no machine. */
+  engine: Engine | undefined;
+  /** Where the machine has breakpoints, and where the engine judges those that are there, these. */
+  readonly #placed = new Map<bigint, readonly CodeBreakpoint[] | undefined>();
+  /** Places where the engine was asked. */
+  readonly #asked = new Set<bigint>();
   #nextId = 1;
 
   /** Replaces those of one origin. */
@@ -323,12 +441,16 @@ export class CodeBreakpoints {
     items: (GuardText & Pick<CodeBreakpoint, 'text' | 'find' | 'why' | 'special'>)[],
     places: Places | undefined,
   ): CodeBreakpoint[] {
+    const before = this.list.filter((b) => b.origin === origin);
+    for (const b of before) this.engine?.release(b);
     const made = items.map((item): CodeBreakpoint => {
       const { text, find, why, special } = item;
       const more = { ...(find ? { find } : {}), ...(why ? { why } : {}), ...(special ? { special } : {}) };
       const base = { id: this.#nextId++, origin, text, ...more };
       try {
         const b: CodeBreakpoint = { ...base, ...guard(item), addresses: [] };
+        // The list comes again whenever one of it changes: the others go on counting.
+        b.hits = before.find((old) => old.text === text && sameGuard(old, b))?.hits ?? 0;
         if (places) locate(b, places);
         return b;
       } catch (e) {
@@ -361,19 +483,64 @@ export class CodeBreakpoints {
 
   /** The machine is no more: in the next one nothing is placed yet. */
   leave(): void {
+    this.engine?.releaseAll();
+    this.engine = undefined;
     this.internal.clear();
     this.plan = [];
     this.#placed.clear();
+    this.#asked.clear();
   }
 
   /** Makes the machine's breakpoints what they should be. */
   place(machine: Machine): void {
     const wanted = new Set([...this.internal, ...this.plan, ...this.list.flatMap((b) => b.addresses)]);
-    for (const address of this.#placed) if (!wanted.has(address)) machine.clearBreakpoint(address);
-    for (const address of wanted) if (!this.#placed.has(address)) machine.setBreakpoint(address);
-    this.#placed = wanted;
+    for (const [address, judged] of this.#placed) {
+      if (!wanted.has(address)) {
+        machine.clearBreakpoint(address);
+        this.#placed.delete(address);
+      } else if (judged && (this.#isOurs(address) || !sameList(judged, this.at(address)))) this.#stopAlways(machine, address);
+    }
+    for (const address of wanted) if (!this.#placed.has(address)) this.#stopAlways(machine, address);
+  }
+
+  #isOurs(address: bigint): boolean {
+    return this.internal.has(address) || this.plan.includes(address);
+  }
+
+  #stopAlways(machine: Machine, address: bigint): void {
+    machine.setBreakpoint(address);
+    this.#placed.set(address, undefined);
+    this.#asked.delete(address);
+  }
+
+  /** Names may mean something else now: what the engine was told is forgotten. */
+  forgetMeanings(machine: Machine): void {
+    for (const [address, judged] of this.#placed) if (judged) this.#stopAlways(machine, address);
+    this.#asked.clear();
+    for (const b of this.list) b.clauses = undefined;
+  }
+
+  /** The breakpoints that a stop of the machine is for; `judged`: the engine has found that they stop. */
+  met(pc: bigint, clauses: readonly number[] | undefined): { hit: CodeBreakpoint[]; judged: boolean } {
+    const judged = clauses && this.#placed.get(pc);
+    return judged ? { hit: clauses.map((i) => judged[i]), judged: true } : { hit: this.at(pc), judged: false };
+  }
+
+  /** From now on the engine judges what is at a place, if it can: not before the guest gets there, by then names have their meanings. */
+  leaveToEngine(pc: bigint): void {
+    const { engine } = this;
+    if (!engine || this.#isOurs(pc) || this.#asked.has(pc) || !this.#placed.has(pc)) return;
+    this.#asked.add(pc);
+    const here = this.at(pc);
+    if (here.some((b) => b.special)) return;
+    const clauses = here.flatMap((b) => engine.clause(b, pc) ?? []);
+    if (clauses.length < here.length || !engine.accepts({ clauses })) return;
+    engine.machine.setBreakpoint(pc, { clauses });
+    this.#placed.set(pc, here);
   }
 }
+
+const sameList = <T>(a: readonly T[], b: readonly T[]): boolean => a.length === b.length && a.every((v, i) => v === b[i]);
 
 // --- data breakpoints -----------------------------------------------------------------------------------------------------
 
@@ -394,28 +561,71 @@ const FIRST_DATA_ID = 1_000_000;
 /** Breakpoints on memory; keeps the machine's watchpoints in step. */
 export class DataBreakpoints {
   list: DataBreakpoint[] = [];
+  engine: Engine | undefined;
   #nextId = FIRST_DATA_ID;
   #placed: { machine: Machine; list: readonly DataBreakpoint[] } | undefined;
+  /** Those of which the engine was asked. */
+  readonly #asked = new Set<DataBreakpoint>();
 
   nextId(): number {
     return this.#nextId++;
   }
 
   set(list: DataBreakpoint[]): void {
+    for (const b of this.list) this.engine?.release(b);
+    for (const b of list)
+      b.hits = this.list.find((old) => old.text === b.text && old.access === b.access && sameGuard(old, b))?.hits ?? 0;
     this.list = list;
+    this.#asked.clear();
   }
 
-  /** Those that an access to [address, address + 1) may be for. */
-  at(address: bigint, access: 'r' | 'w'): DataBreakpoint[] {
-    return this.list.filter(
-      (b) => !b.problem && address >= b.address && address < b.address + BigInt(b.size) && b.access.includes(access),
-    );
+  /** The breakpoints that an access is for. */
+  met({ hits = [] }: Extract<Exit, { kind: 'watchpoint' }>): { b: DataBreakpoint; judged: boolean }[] {
+    return hits.flatMap(({ id, judged }) => {
+      const b = this.list.find((b) => b.id === id);
+      return b ? [{ b, judged }] : [];
+    });
+  }
+
+  /** The machine is no more. */
+  leave(): void {
+    this.engine?.releaseAll();
+    this.engine = undefined;
+    this.#placed = undefined;
+    this.#asked.clear();
   }
 
   place(machine: Machine): void {
     if (this.#placed?.machine === machine && this.#placed.list === this.list) return;
     if (this.#placed?.machine === machine) for (const b of this.#placed.list) machine.clearWatchpoint(b.address, b.size);
-    for (const b of this.list) if (!b.problem) machine.setWatchpoint(b.address, b.size, b.access);
+    for (const b of this.list) if (!b.problem) this.#watch(machine, b);
     this.#placed = { machine, list: this.list };
+  }
+
+  #watch(machine: Machine, b: DataBreakpoint): void {
+    const clause = b.clauses?.get(undefined);
+    machine.setWatchpoint(b.address, b.size, b.access, { id: b.id, ...(clause ? { filter: { clauses: [clause] } } : {}) });
+  }
+
+  /** Names may mean something else now: what the engine was told is forgotten. */
+  forgetMeanings(machine: Machine): void {
+    this.#asked.clear();
+    if (!this.list.some((b) => b.clauses)) return;
+    for (const b of this.list) b.clauses = undefined;
+    this.#again(machine);
+  }
+
+  #again(machine: Machine): void {
+    for (const b of this.list) machine.clearWatchpoint(b.address, b.size);
+    this.#placed = undefined;
+    this.place(machine);
+  }
+
+  /** From now on the engine judges, if it can. Names are those of the whole kernel: an access may be from anywhere. */
+  leaveToEngine(b: DataBreakpoint): void {
+    const { engine } = this;
+    if (!engine || this.#asked.has(b)) return;
+    this.#asked.add(b);
+    if (engine.clause(b, undefined)) this.#again(engine.machine);
   }
 }

@@ -95,7 +95,15 @@ export type Exit =
   | { kind: 'step'; vp: number }
   /** `clauses`: which of the filter's stop; left out: it has no filter, or one without a value here (memory that is not mapped). */
   | { kind: 'breakpoint'; vp: number; pc: bigint; clauses?: number[] }
-  | { kind: 'watchpoint'; vp: number; pc: bigint; address: bigint; access: 'r' | 'w' }
+  /** `hits`: of watchpoints with an id, those that stop; `judged`: because their filter says so. */
+  | {
+      kind: 'watchpoint';
+      vp: number;
+      pc: bigint;
+      address: bigint;
+      access: 'r' | 'w';
+      hits?: readonly { readonly id: number; readonly judged: boolean }[];
+    }
   | { kind: 'hypercall'; vp: number; call: HypercallInfo }
   | { kind: 'crash'; vp: number; parameters: bigint[]; control: bigint; message: string } // guest crash registers; may go on
   | { kind: 'power-off' }
@@ -260,8 +268,11 @@ export interface Machine {
   /** Hits that a counter of filters has counted. Snapshots hold them; the state hash does not. */
   hits(counter: number): number;
   setHits(counter: number, hits: number): void;
-  /** Stops after an access to [address, address + size) of VP memory. */
-  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw'): void;
+  /**
+   * Stops after an access to [address, address + size) of VP memory, if the filter then says so. `id`: what the exit calls it. Throws a
+   * RangeError for more than 16 MiB, and for what is no filter.
+   */
+  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw', options?: { id?: number; filter?: Filter }): void;
   clearWatchpoint(address: bigint, size: number): void;
   /** Architectural registers: `x0`..`x30`, `sp`, `pc`, `pstate`, `v0`.., `fpcr`, `fpsr`, and system registers by name (any case). */
   registers(): readonly RegisterInfo[];

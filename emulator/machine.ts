@@ -497,7 +497,7 @@ class HyperVMachine implements Machine {
         };
       }
       case 'watchpoint':
-        return { kind: 'watchpoint', vp, pc: out.pc, address: out.address, access: out.access };
+        return { ...out, vp };
       case 'hvc':
       case 'smc':
         return this.#call(vp, out.kind, out.imm, until, resumed);
@@ -635,8 +635,8 @@ class HyperVMachine implements Machine {
   clearBreakpoint(address: bigint): void {
     this.#cpu.clearBreakpoint(address);
   }
-  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw'): void {
-    this.#cpu.setWatchpoint(address, size, access);
+  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw', options?: { id?: number; filter?: Filter }): void {
+    this.#cpu.setWatchpoint({ address, size, access, ...options });
   }
   clearWatchpoint(address: bigint, size: number): void {
     this.#cpu.clearWatchpoint(address, size);

@@ -132,10 +132,10 @@ function readString(memory: Memory, address: bigint): string {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-type Arithmetic = { kind: 'base'; size: number; signed: boolean } & Type;
+export type Arithmetic = { kind: 'base'; size: number; signed: boolean } & Type;
 
 /** C11 6.3.1.1: what narrower than int is, is int; an enumeration is what it is stored as. */
-function promoted(v: Value): Arithmetic | undefined {
+export function promoted(v: Pick<Value, 'plain' | 'bits'>): Arithmetic | undefined {
   const t = v.plain;
   if (t.kind === 'enum') return t.size > 4 ? (t.signed ? LONG : UNSIGNED_LONG) : t.size < 4 || t.signed ? INT : UNSIGNED_INT;
   if (t.kind !== 'base' || t.encoding === 'float') return undefined;
@@ -150,7 +150,7 @@ const UNSIGNED: readonly Arithmetic[] = [UNSIGNED_INT, UNSIGNED_LONG, UNSIGNED_L
 const SIGNED: readonly Arithmetic[] = [INT, LONG, LONG_LONG, INT128];
 
 /** C11 6.3.1.8, the usual arithmetic conversions. */
-function common(a: Arithmetic, b: Arithmetic): Arithmetic {
+export function common(a: Arithmetic, b: Arithmetic): Arithmetic {
   const high = Math.max(rank(a), rank(b), 0);
   if (a.signed === b.signed) return (a.signed ? SIGNED : UNSIGNED)[high];
   const unsigned = a.signed ? b : a;
@@ -181,7 +181,7 @@ function literal(node: Extract<Node, { kind: 'number' }>): Value {
 }
 
 /** The name with all members that are written after it: `hv.HvRegisterVpIndex`, `hv.gic.spis[33].enabled`, `foo.constprop.0`. */
-function dotted(node: Node): { root: Extract<Node, { kind: 'name' }>; path: string } | undefined {
+export function dotted(node: Node): { root: Extract<Node, { kind: 'name' }>; path: string } | undefined {
   const parts: string[] = [];
   let at = node;
   for (;;) {
@@ -894,6 +894,9 @@ function changes(node: Node): boolean {
   const parts = Object.values(node).filter((v): v is Node => typeof v === 'object' && v !== null && 'kind' in v);
   return parts.some(changes);
 }
+
+/** A type as it was parsed. Throws ExpressionError. */
+export const typeOfNode = (node: TypeNode, context: Context): Type => new Evaluation(context).type(node);
 
 /** A type by its text: `struct page *`. Throws ExpressionError. */
 export const typeOfText = (text: string, context: Context): Type =>

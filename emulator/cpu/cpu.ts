@@ -72,6 +72,7 @@ import { SystemInstructions } from './system.ts';
 import { cellOf } from './sysregs.ts';
 import { THRESHOLD, Translator } from './translator.ts';
 import { type AddressSpace, Tlbs } from './tlb.ts';
+import { EVERYTHING, NOTHING, type Watched, type Watchpoint, Watchpoints, WRITES } from './watchpoints.ts';
 import { OFF, PSTATE, RUNNING, VP, VpState, WAITING_WFE, WAITING_WFI } from './vp-state.ts';
 
 export type ExceptionKind = 'undef' | 'svc' | 'brk' | 'data-abort' | 'prefetch-abort' | 'pc-alignment' | 'fp-trap' | 'pac-fail';
@@ -89,7 +90,7 @@ export type CpuExit =
   /** PC is at the breakpoint. `clauses`: bits of those of its filter that stop; left out: there is none, or it has no value here. */
   | { kind: 'breakpoint'; clauses?: number }
   /** The access at `pc` has retired. */
-  | { kind: 'watchpoint'; pc: bigint; address: bigint; access: 'r' | 'w' }
+  | ({ kind: 'watchpoint'; pc: bigint } & Watched)
   /** `onException` said so: PC is at the instruction, the exception has not been taken. */
   | { kind: 'exception'; exception: ExceptionKind };
 
@@ -103,12 +104,6 @@ export interface CpuOptions {
 export interface RunOptions {
   /** Pass over a breakpoint at the current PC. */
   resume?: boolean;
-}
-
-interface Watchpoint {
-  readonly address: bigint;
-  readonly size: number;
-  readonly access: 'r' | 'w' | 'rw';
 }
 
 const BUDGET: CpuExit = { kind: 'budget' };
@@ -182,8 +177,7 @@ export class Cpu implements TlbControl {
   readonly counters: Counters;
   /** What the guest's debug registers arm, by VP. */
   readonly #armed: (Armed | undefined)[] = [];
-  #watchpoints: Watchpoint[] = [];
-  #watchHit: CpuExit | undefined;
+  readonly #watchpoints: Watchpoints;
   /** How often generated code came back here, by exit code: for measurements only. */
   readonly #exits = new Float64Array(FIRST_KIND + EXIT_KINDS.length);
   #stopping = false;
@@ -210,6 +204,7 @@ export class Cpu implements TlbControl {
         isPatched: (rec) => this.#breakpoints.has(rec),
       });
     this.counters = new Counters(memory);
+    this.#watchpoints = new Watchpoints(this.counters);
     this.#breakpoints = new Breakpoints(
       {
         memory,
@@ -925,8 +920,9 @@ export class Cpu implements TlbControl {
     if (device && (misaligned || lo & (element - 1) || isZeroBlock(this.#word())))
       return this.#dataAbort(vp, 0, FSC.ALIGNMENT, writes);
 
-    const plain =
-      inPage === size && !misaligned && !device && !alignCheck && !override && at >= 0 && !this.#isWatched(vp, hi, lo, size);
+    const watched = this.#watched(vp, hi, lo, size);
+    const isSeen = watched === EVERYTHING || (writes && watched === WRITES);
+    const plain = inPage === size && !misaligned && !device && !alignCheck && !override && at >= 0 && !isSeen;
     // It takes nobody's monitor away: else VPs could keep each other from ever storing.
     const fails = writes && (ram.flags[page] & MARKED) !== 0 && this.#storeFails(vp, hi, lo, size);
     if (plain && !fails && !(writes && ram.flags[page] & CODE)) {
@@ -936,7 +932,7 @@ export class Cpu implements TlbControl {
       }
       const entry = this.#tlbs.dataEntry(vp.index, regime, lo);
       const tag = (lo & -PAGE) >>> 0;
-      const mayWrite = writable && (ram.flags[page] & (DIRTY | CODE | MARKED)) === DIRTY;
+      const mayWrite = writable && watched === NOTHING && (ram.flags[page] & (DIRTY | CODE | MARKED)) === DIRTY;
       if (mayWrite) ram.flags[page] |= WRITABLE;
       words[entry] = tag;
       words[entry + 1] = hi;
@@ -971,10 +967,12 @@ export class Cpu implements TlbControl {
       if ((writes && infoReads(info)) || isExclusive(this.#word()))
         return this.#dataAbort(vp, from, FSC.UNSUPPORTED_EXCLUSIVE, writes);
     }
+    const pc = this.#watchpoints.isEmpty ? 0n : vp.pc;
     this.#throughBounce(vp, hi, lo, info, regime, parts, writes && !fails);
-    const hit = this.#watchHit;
-    this.#watchHit = undefined;
-    return hit;
+    if (this.#watchpoints.isEmpty) return undefined;
+    const load = (address: bigint, n: number) => this.#loadForDebugger(vp, address, n);
+    const hit = this.#watchpoints.check(vp, hi, lo, size, infoReads(info), writes && !fails, load);
+    return hit && { kind: 'watchpoint', pc, ...hit };
   }
 
   /** Exclusives, atomics, acquire and release that are not aligned (FEAT_LSE2; AArch64.UnalignedAccessFaults). */
@@ -1009,7 +1007,6 @@ export class Cpu implements TlbControl {
     const { bus, clock } = this.#ports;
     const words = this.#words;
     const bytes = this.#bytes;
-    const pc = this.#watchpoints.length ? vp.pc : 0n;
     const piece = (pa: number, length: number): number => {
       const n = Math.min(infoElement(info), 8);
       return pa % n || length % n ? 1 : n;
@@ -1062,7 +1059,6 @@ export class Cpu implements TlbControl {
       }
     this.#clearBtype(vp);
     clock.retire(1);
-    if (this.#watchpoints.length) this.#checkWatchpoints(pc, (BigInt(hi) << 32n) | BigInt(lo), info);
   }
 
   #setBounce(at: number, size: number, value: bigint): void {
@@ -1142,33 +1138,20 @@ export class Cpu implements TlbControl {
     if (watched || this.#armed.some((a) => a?.watched.length)) this.flushAll();
   }
 
-  /** Watches accesses of every VP to [address, address + size), by virtual address. */
-  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw'): void {
-    this.#watchpoints.push({ address: BigInt.asUintN(64, address), size, access });
+  /** Watches accesses of every VP to bytes of virtual memory. Throws a RangeError for what cannot be watched. */
+  setWatchpoint(watchpoint: Watchpoint): void {
+    this.#watchpoints.set(watchpoint);
     this.flushAll();
   }
   clearWatchpoint(address: bigint, size: number): void {
-    this.#watchpoints = this.#watchpoints.filter((w) => w.address !== BigInt.asUintN(64, address) || w.size !== size);
+    this.#watchpoints.clear(address, size);
   }
 
-  /** True when a watchpoint lies in a page that the access touches: such pages stay out of the TLB. */
-  #isWatched(vp: VpState, hi: number, lo: number, size: number): boolean {
-    const armed = this.#armed[vp.index];
-    if (!this.#watchpoints.length && !armed) return false;
-    const va = (BigInt(hi) << 32n) | BigInt(lo);
-    if (armed && inWatchedPage(armed.watched, va, size)) return true;
-    const from = va & ~0xfffn;
-    const to = ((va + BigInt(size) - 1n) | 0xfffn) + 1n;
-    return this.#watchpoints.some((w) => w.address < to && from < w.address + BigInt(w.size));
-  }
-  #checkWatchpoints(pc: bigint, va: bigint, info: number): void {
-    for (const w of this.#watchpoints) {
-      if (w.address >= va + BigInt(infoSize(info)) || va >= w.address + BigInt(w.size)) continue;
-      const read = infoReads(info) && w.access !== 'w';
-      const write = infoWrites(info) && w.access !== 'r';
-      if (!read && !write) continue;
-      this.#watchHit = { kind: 'watchpoint', pc, address: va > w.address ? va : w.address, access: write ? 'w' : 'r' };
-    }
+  /** What is watched in the page of an access: that stays out of the TLB. */
+  #watched(vp: VpState, hi: number, lo: number, size: number): ReturnType<Watchpoints['inPage']> {
+    const armed = this.#armed[vp.index]?.watched;
+    if (armed?.length && inWatchedPage(armed, (BigInt(hi) << 32n) | BigInt(lo), size)) return EVERYTHING;
+    return this.#watchpoints.isEmpty ? NOTHING : this.#watchpoints.inPage(hi, lo);
   }
 
   /** VP state changed from outside (snapshot restored, register written): cached translations go. */

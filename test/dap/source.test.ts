@@ -178,3 +178,38 @@ test('data breakpoints: by expression, with a condition; what cannot be watched 
   await dc.request('continue', { threadId });
   await dc.event('terminated');
 });
+
+test('conditions, hit counts and log points on variables, together at one place', async (t) => {
+  const dc = await Client.start(t);
+  const line = lineOf(FIXTURE, 'a = fib(n - 1);');
+  const set = (breakpoints: object[]) => dc.request<Breakpoints>('setBreakpoints', { source: { path: FIXTURE }, breakpoints });
+  await dc.launch(launch, async () => {
+    await set([
+      { line, condition: 'n == 10', logMessage: 'fib({n})' },
+      { line, condition: 'n == 3', hitCondition: '% 10' },
+      { line, hitCondition: '== 80', logMessage: 'the eightieth' },
+      { line: line + 1, condition: 'nothing == 1' },
+    ]);
+    await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'fib', condition: 'n == 1', hitCondition: '> 54' }] });
+  });
+  // fib(10) calls fib(3) 21 times, fib(1) 55 times, and gets to the line 88 times.
+  const stops: string[] = [];
+  for (let i = 0; i < 3; i++) {
+    const stop = await dc.stopped();
+    const [frame] = await dc.frames();
+    const n = await dc.request<DebugProtocol.EvaluateResponse['body']>('evaluate', { expression: 'n', frameId: frame.id });
+    stops.push(`${stop.reason} n=${n.result} ${stop.hitBreakpointIds?.length}`);
+    await dc.request('continue', { threadId: stop.threadId ?? 1 });
+  }
+  await dc.event('terminated');
+  assert.deepEqual(stops, ['breakpoint n=3 1', 'breakpoint n=3 1', 'function breakpoint n=1 1']);
+  const said = [
+    'fib(10 (0xa))',
+    `The condition of the breakpoint on ${FIXTURE}:${line + 1} cannot be evaluated: nothing is not known here`,
+    'the eightieth',
+  ];
+  for (const text of said) {
+    const about = ({ output }: { output: string }): boolean => /^(fib\(|the eightieth|The condition)/.test(output);
+    assert.equal((await dc.event<DebugProtocol.OutputEvent['body']>('output', about)).output.trim(), text);
+  }
+});

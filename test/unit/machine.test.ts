@@ -567,6 +567,44 @@ describe('in the debugger', () => {
     }
   });
 
+  test('filters count the hits of all VPs together, change nothing, and go back with a snapshot', () => {
+    const body: Item[] = [movz(4, 300), 'loop', subImm(4, 4, 1), 'here', nop(), ldadd(4, 5, 20), cbnz(4, 'loop')];
+    const at = BigInt(TEXT + (assemble(frame(3, body)).labels.get('here') ?? 0));
+    for (const quantum of [3, 64]) {
+      const plain = finish(machineOf(3, body, { quantum }));
+      const machine = machineOf(3, body, { quantum });
+      machine.setBreakpoint(at, {
+        clauses: [
+          { condition: { op: 'eq', left: { op: 'register', name: 'x4' }, right: { op: 'const', value: 1000n } } },
+          { hit: { op: '%', count: 400, counter: 7 } },
+        ],
+      });
+      const first = machine.run({ instructions: LIMIT });
+      assert.ok(first.kind === 'breakpoint' && first.pc === at && first.clauses?.join() === '1', first.kind);
+      const snapshot = machine.snapshot();
+      const counts: number[][] = [];
+      for (let i = 0; i < 2; i++) {
+        const seen = [machine.hits(7)];
+        let resumeVp = first.vp;
+        for (;;) {
+          const exit = machine.run({ instructions: LIMIT, resumeVp });
+          if (exit.kind === 'power-off') break;
+          assert.ok(exit.kind === 'breakpoint');
+          seen.push(machine.hits(7));
+          resumeVp = exit.vp;
+        }
+        counts.push([...seen, machine.hits(7)]);
+        assert.equal(machine.stateHash(), plain.stateHash(), `turns of ${quantum}`);
+        machine.restore(snapshot);
+      }
+      // The one that it is at has been counted before the snapshot.
+      assert.deepEqual(counts, [
+        [400, 800, 900],
+        [400, 800, 900],
+      ]);
+    }
+  });
+
   test('going on from a breakpoint does not hide the hypercalls that follow', () => {
     // HvCallGetVpRegisters, badly: nobody minds.
     const body: Item[] = [nop(), movz(0, 1), movz(1, 0x50), hvc(1)];

@@ -424,3 +424,79 @@ describe('what is under a breakpoint', () => {
     assert.equal(b.cpu.counters.get(0), Number(vp.x(0)) - past);
   });
 });
+
+describe('watchpoints', () => {
+  /** x0 counts; stores it at x5 and at x5 + 8, and loads from x5 + 16. */
+  const storing = (): Bench => {
+    const b = bench({ options: { engine: 'auto', threshold: 0 } });
+    b.program([asm.addImm(0, 0, 1), asm.str(0, 5, 0), asm.str(0, 5, 8), asm.ldr(2, 5, 16), asm.b(-16)]);
+    b.cpu.vps[0].setX(5, BigInt(DATA));
+    return b;
+  };
+  const DATA_END = BigInt(DATA + 8);
+
+  test('a filter is asked when the access has been made; a false one does not come back; hits are counted', () => {
+    const b = storing();
+    const filter = when(op('eq', load(number(DATA)), number(700)));
+    b.cpu.setWatchpoint({ address: BigInt(DATA), size: 8, access: 'w', id: 5, filter });
+    b.cpu.setWatchpoint({
+      address: BigInt(DATA),
+      size: 4,
+      access: 'rw',
+      filter: { clauses: [{ hit: { op: '==', count: 900, counter: 2 } }] },
+    });
+    assert.deepEqual(b.cpu.run(0, 100_000), {
+      ...{ kind: 'watchpoint', pc: AT, address: BigInt(DATA), access: 'w', hits: [{ id: 5, judged: true }] },
+    });
+    assert.deepEqual([b.cpu.vps[0].x(0), b.cpu.counters.get(2), b.ports.clock.now], [700n, 700, 5 * 699 + 2]);
+    assert.deepEqual(b.cpu.run(0, 100_000), { kind: 'watchpoint', pc: AT, address: BigInt(DATA), access: 'w' });
+    assert.deepEqual([b.cpu.vps[0].x(0), b.cpu.counters.get(2)], [900n, 900]);
+    b.cpu.clearWatchpoint(BigInt(DATA), 4);
+    assert.equal(b.cpu.run(0, 100_000).kind, 'budget');
+  });
+
+  test('without a filter, or where it has no value, the debugger has to look', () => {
+    const b = storing();
+    b.cpu.setWatchpoint({ address: BigInt(DATA + 8), size: 1, access: 'w', id: 1 });
+    b.cpu.setWatchpoint({ address: BigInt(DATA + 8), size: 8, access: 'w', id: 2, filter: when(load(number(1n << 40n))) });
+    b.cpu.setWatchpoint({ address: BigInt(DATA + 8), size: 8, access: 'r', id: 3 });
+    const hits = [
+      { id: 1, judged: false },
+      { id: 2, judged: false },
+    ];
+    assert.deepEqual(b.cpu.run(0, 100), { kind: 'watchpoint', pc: BigInt(TEXT + 8), address: DATA_END, access: 'w', hits });
+  });
+
+  test('where only writes are watched reads stay in the TLB; where reads are, none do', () => {
+    const misses = (access: 'w' | 'r'): number => {
+      const b = storing();
+      b.cpu.setWatchpoint({ address: BigInt(DATA + 100), size: 1, access });
+      assert.equal(b.cpu.run(0, 5000).kind, 'budget');
+      return b.cpu.exits().miss;
+    };
+    assert.deepEqual([misses('w') < 2010, misses('r')], [true, 3000]);
+  });
+
+  test('state and counts are the same with watchpoints that do not stop', () => {
+    const run = (watch: boolean): unknown[] => {
+      const b = storing();
+      if (watch) b.cpu.setWatchpoint({ address: BigInt(DATA), size: 16, access: 'rw', filter: NEVER });
+      for (let n = 1; n < 300; n++) b.cpu.run(0, n);
+      return [
+        b.ports.clock.state.instructions,
+        Buffer.from(b.cpu.vps[0].architecturalBytes()).toString('hex'),
+        b.ram.read(DATA, 32),
+      ];
+    };
+    assert.deepEqual(run(true), run(false));
+  });
+
+  test('what cannot be watched is refused', () => {
+    const { cpu } = bench();
+    const watch = (size: number, filter?: Filter) => () =>
+      cpu.setWatchpoint({ address: 0n, size, access: 'w', ...(filter ? { filter } : {}) });
+    assert.throws(watch(0), /0 bytes: a watchpoint has 1 to 16777216/);
+    assert.throws(watch(2 ** 25), RangeError);
+    assert.throws(watch(8, { clauses: [] }), RangeError);
+  });
+});

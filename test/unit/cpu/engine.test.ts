@@ -517,12 +517,12 @@ describe('debugger', () => {
     const vp = b.cpu.vps[0];
     vp.setX(1, 77n);
     vp.setX(5, BigInt(DATA));
-    b.cpu.setWatchpoint(BigInt(DATA + 20), 4, 'w');
+    b.cpu.setWatchpoint({ address: BigInt(DATA + 20), size: 4, access: 'w' });
     assert.deepEqual(b.cpu.run(0, 100), { kind: 'watchpoint', pc: BigInt(TEXT + 8), address: BigInt(DATA + 20), access: 'w' });
     assert.deepEqual([vp.pc, b.ram.view.getBigUint64(DATA + 16, true), b.ports.clock.now], [BigInt(TEXT + 12), 77n, 3]);
     assert.equal(b.cpu.run(0, 100).kind, 'hvc');
     b.cpu.clearWatchpoint(BigInt(DATA + 20), 4);
-    b.cpu.setWatchpoint(BigInt(DATA + 24), 1, 'r');
+    b.cpu.setWatchpoint({ address: BigInt(DATA + 24), size: 1, access: 'r' });
     vp.pc = BigInt(TEXT);
     assert.deepEqual(b.cpu.run(0, 100), { kind: 'watchpoint', pc: BigInt(TEXT + 12), address: BigInt(DATA + 24), access: 'r' });
   });

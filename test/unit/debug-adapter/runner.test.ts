@@ -119,7 +119,7 @@ test('a step over ends for the task that made it, on whatever VP that is by then
 test('while a VP steps the others do an instruction too, unless they are to stand still; a breakpoint of theirs stops', async () => {
   const step = (vp: number): Exit => ({ kind: 'step', vp });
   const others = scripted([step(1), breakpoint(0x40n, 0), step(3), step(1), step(0), breakpoint(0x44n, 3)], {
-    breakpoint: (_, pc) => pc === 0x44n,
+    breakpoint: ({ pc }) => pc === 0x44n,
   });
   Object.assign(others.machine, { vpCount: 4, vpState: (vp: number) => (vp === 2 ? 'waiting' : 'running') });
   const again = (): Plan => ({ kind: 'step', vp: 1, next: again });

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Context, evaluate } from '../../../debug-adapter/expression/evaluate.ts';
+import type { CodePlace } from '../../../debug-adapter/expression/lower.ts';
 import {
   callCode,
   codeAddresses,
   CodeBreakpoints,
+  Engine,
   guard,
   HypercallStops,
   hypercallContext,
@@ -14,7 +16,7 @@ import {
 } from '../../../debug-adapter/stops.ts';
 import { Symbolizer } from '../../../debug-adapter/symbols/symbolizer.ts';
 import { UserError } from '../../../debug-adapter/user-error.ts';
-import type { HypercallInfo, Machine } from '../../../emulator/index.ts';
+import type { Filter, HypercallInfo, Machine } from '../../../emulator/index.ts';
 
 const nothing: Context = { register: () => undefined, name: () => undefined, symbol: () => undefined, read: () => undefined };
 const call = (over: Partial<HypercallInfo> = {}): HypercallInfo => ({
@@ -240,4 +242,87 @@ test('function breakpoints: by name, offset or address; all places of a name; pe
   const described: Places = { symbols, functionAddresses: () => [0x2004n], describes: (a) => a < 0x9000n };
   points.set('function', [{ text: 'once' }], described);
   assert.deepEqual(points.list[0].addresses, [0x2004n, 0xa000n]);
+});
+
+test('what the engine can judge is left to it from the first time on, until names may mean something else', () => {
+  const set: [bigint, Filter | undefined][] = [];
+  const hits = new Map<number, number>();
+  const machine = {
+    filterLimits: { clauses: 2, counters: 1 },
+    setBreakpoint: (address: bigint, filter?: Filter) => set.push([address, filter]),
+    clearBreakpoint: () => {},
+    hits: (counter: number) => hits.get(counter) ?? 0,
+    setHits: (counter: number, n: number) => hits.set(counter, n),
+  } as Partial<Machine> as Machine;
+  const x0: CodePlace = {
+    types: undefined,
+    module: undefined,
+    symbol: () => undefined,
+    register: (name) => (name === 'x0' ? { name, bits: 64, address: false } : undefined),
+    variable: () => undefined,
+    perCpuOffset: undefined,
+    current: undefined,
+  };
+  const points = new CodeBreakpoints();
+  points.engine = new Engine(machine, () => x0);
+  const places: Places = { symbols: new Symbolizer(), functionAddresses: () => undefined, describes: () => false };
+  const condition = '$x0 == 5';
+  const last = () => set[set.length - 1];
+  points.set('function', [{ text: '0x1000', condition, hitCondition: '% 3' }], places);
+  points.place(machine);
+  assert.deepEqual(set, [[0x1000n, undefined]]);
+  const [b] = points.list;
+  assert.equal(points.engine.count(b), 1);
+  points.leaveToEngine(0x1000n);
+  const clause = { condition: { op: 'ne' }, hit: { op: '%', count: 3, counter: 0 } };
+  const told = ([address, filter]: [bigint, Filter | undefined]) => [
+    address,
+    filter?.clauses.map((c) => ({ condition: { op: c.condition?.op }, hit: c.hit })),
+  ];
+  assert.deepEqual([told(last()), hits.get(0)], [[0x1000n, [clause]], 1]);
+  assert.deepEqual(points.met(0x1000n, [0]), { hit: [b], judged: true });
+  assert.deepEqual(points.met(0x1000n, undefined), { hit: [b], judged: false });
+
+  // A stop of ours there, and gone again.
+  points.internal.add(0x1000n);
+  points.place(machine);
+  assert.deepEqual(last(), [0x1000n, undefined]);
+  points.leaveToEngine(0x1000n);
+  assert.deepEqual(last(), [0x1000n, undefined]);
+  points.internal.clear();
+  points.leaveToEngine(0x1000n);
+  assert.deepEqual(told(last()), [0x1000n, [clause]]);
+  points.forgetMeanings(machine);
+  assert.deepEqual(last(), [0x1000n, undefined]);
+  points.leaveToEngine(0x1000n);
+
+  // Set again it goes on counting; another has no counter left, and the debugger counts.
+  hits.set(0, 7);
+  points.set('function', [{ text: '0x1000', condition, hitCondition: '% 3' }], places);
+  points.set(
+    'instruction',
+    [
+      { text: '0x2000', hitCondition: '3' },
+      { text: '0x3000', condition: '"a" == "a"' },
+    ],
+    places,
+  );
+  points.place(machine);
+  for (const at of [0x1000n, 0x2000n, 0x3000n]) points.leaveToEngine(at);
+  assert.deepEqual(told(last()), [0x1000n, [clause]]);
+  assert.equal(hits.get(0), 7);
+  assert.deepEqual(
+    [1, 2].map(() => points.engine?.count(points.list[1])),
+    [1, 2],
+  );
+
+  // Three at one place are more than the machine has clauses for.
+  points.set(
+    'instruction',
+    [1, 2].map(() => ({ text: '0x1000', condition })),
+    places,
+  );
+  points.place(machine);
+  points.leaveToEngine(0x1000n);
+  assert.deepEqual(last(), [0x1000n, undefined]);
 });

@@ -1,0 +1,113 @@
+/** Watchpoints: which bytes of virtual memory the debugger watches, in every VP, and which accesses it wants to see. */
+import { type Counters, checkFilter, type Filter, judge } from './filter.ts';
+import type { VpState } from './vp-state.ts';
+
+const PAGE_BITS = 12n;
+/** A stretch of more bytes is refused: each of its pages is remembered. */
+const MAX_SIZE = 1 << 24;
+
+export interface Watchpoint {
+  readonly address: bigint;
+  readonly size: number;
+  readonly access: 'r' | 'w' | 'rw';
+  /** What exits call it. */
+  readonly id?: number;
+  /** Evaluated when the access has been made; left out: all are wanted. */
+  readonly filter?: Filter;
+}
+
+/** A watchpoint with an id that was hit: `judged` says that its filter stops, else it has none or no value here. */
+export interface WatchHit {
+  readonly id: number;
+  readonly judged: boolean;
+}
+
+/** An access that somebody wants to see. */
+export interface Watched {
+  readonly address: bigint;
+  readonly access: 'r' | 'w';
+  readonly hits?: readonly WatchHit[];
+}
+
+/** What of a page cannot go by the TLB. */
+export const NOTHING = 0;
+export const WRITES = 1;
+export const EVERYTHING = 2;
+
+export class Watchpoints {
+  readonly #counters: Counters;
+  #list: Watchpoint[] = [];
+  readonly #pages = new Map<number, { watch: typeof WRITES | typeof EVERYTHING; list: Watchpoint[] }>();
+
+  constructor(counters: Counters) {
+    this.#counters = counters;
+  }
+
+  get isEmpty(): boolean {
+    return this.#list.length === 0;
+  }
+
+  /** Throws a RangeError for a stretch that is too long, or a filter that is none. */
+  set(w: Watchpoint): void {
+    if (!Number.isInteger(w.size) || w.size < 1 || w.size > MAX_SIZE)
+      throw new RangeError(`${w.size} bytes: a watchpoint has 1 to ${MAX_SIZE}`);
+    if (w.filter) checkFilter(w.filter);
+    this.#list.push({ ...w, address: BigInt.asUintN(64, w.address) });
+    this.#index();
+  }
+
+  clear(address: bigint, size: number): void {
+    this.#list = this.#list.filter((w) => w.address !== BigInt.asUintN(64, address) || w.size !== size);
+    this.#index();
+  }
+
+  #index(): void {
+    this.#pages.clear();
+    for (const w of this.#list) {
+      const last = (w.address + BigInt(w.size) - 1n) >> PAGE_BITS;
+      for (let page = w.address >> PAGE_BITS; page <= last; page++) {
+        const key = Number(page);
+        const of = this.#pages.get(key) ?? { watch: WRITES, list: [] };
+        this.#pages.set(key, { watch: w.access === 'w' ? of.watch : EVERYTHING, list: [...of.list, w] });
+      }
+    }
+  }
+
+  /** What is watched in the page of an address (its halves). */
+  inPage(hi: number, lo: number): typeof NOTHING | typeof WRITES | typeof EVERYTHING {
+    return this.#pages.get(hi * 0x100000 + (lo >>> 12))?.watch ?? NOTHING;
+  }
+
+  /** An access of `vp` to [va, va + size), for `va` in halves, has been made: undefined when nobody wants to see it. */
+  check(
+    vp: VpState,
+    hi: number,
+    lo: number,
+    size: number,
+    reads: boolean,
+    writes: boolean,
+    load: (address: bigint, size: number) => bigint | undefined,
+  ): Watched | undefined {
+    const page = hi * 0x100000 + (lo >>> 12);
+    const over = (lo & 0xfff) + size > 0x1000;
+    const list = this.#pages.get(page)?.list ?? (over ? this.#pages.get(page + 1)?.list : undefined);
+    if (!list) return undefined;
+    const va = (BigInt(hi) << 32n) | BigInt(lo);
+    const end = va + BigInt(size);
+    let watched: Watched | undefined;
+    for (const w of over ? this.#list : list) {
+      if (w.address >= end || va >= w.address + BigInt(w.size)) continue;
+      const write = writes && w.access !== 'r';
+      if (!write && !(reads && w.access !== 'w')) continue;
+      const verdict = w.filter && judge(w.filter, vp, this.#counters, load);
+      if (verdict && !verdict.matched) continue;
+      const hit = w.id === undefined ? undefined : { id: w.id, judged: verdict !== undefined };
+      watched = {
+        address: va > w.address ? va : w.address,
+        access: write ? 'w' : 'r',
+        ...(hit || watched?.hits ? { hits: [...(watched?.hits ?? []), ...(hit ? [hit] : [])] } : {}),
+      };
+    }
+    return watched;
+  }
+}
