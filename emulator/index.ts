@@ -102,6 +102,8 @@ export type Exit =
       pc: bigint;
       address: bigint;
       access: 'r' | 'w';
+      /** The address is a GPA. */
+      physical?: true;
       hits?: readonly { readonly id: number; readonly judged: boolean }[];
     }
   | { kind: 'hypercall'; vp: number; call: HypercallInfo }
@@ -269,11 +271,21 @@ export interface Machine {
   hits(counter: number): number;
   setHits(counter: number, hits: number): void;
   /**
-   * Stops after an access to [address, address + size) of VP memory, if the filter then says so. `id`: what the exit calls it. Throws a
-   * RangeError for more than 16 MiB, and for what is no filter.
+   * Stops after an access of a VP to [address, address + size), if the filter then says so. `id`: what the exit calls it. `physical`: the
+   * address is a GPA. Throws a RangeError for more than 16 MiB, and for what is no filter.
    */
-  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw', options?: { id?: number; filter?: Filter }): void;
-  clearWatchpoint(address: bigint, size: number): void;
+  setWatchpoint(
+    address: bigint,
+    size: number,
+    access: 'r' | 'w' | 'rw',
+    options?: { id?: number; filter?: Filter; physical?: boolean },
+  ): void;
+  clearWatchpoint(address: bigint, size: number, physical?: boolean): void;
+  /**
+   * Every MRS and MSR of these system registers is a breakpoint (the exit says no more), in place of those before. Throws a RangeError for
+   * a name that is none's.
+   */
+  watchRegisters(names: readonly string[]): void;
   /** Architectural registers: `x0`..`x30`, `sp`, `pc`, `pstate`, `v0`.., `fpcr`, `fpsr`, and system registers by name (any case). */
   registers(): readonly RegisterInfo[];
   readRegister(vp: number, name: string): bigint | undefined;

@@ -635,11 +635,19 @@ class HyperVMachine implements Machine {
   clearBreakpoint(address: bigint): void {
     this.#cpu.clearBreakpoint(address);
   }
-  setWatchpoint(address: bigint, size: number, access: 'r' | 'w' | 'rw', options?: { id?: number; filter?: Filter }): void {
+  setWatchpoint(
+    address: bigint,
+    size: number,
+    access: 'r' | 'w' | 'rw',
+    options?: { id?: number; filter?: Filter; physical?: boolean },
+  ): void {
     this.#cpu.setWatchpoint({ address, size, access, ...options });
   }
-  clearWatchpoint(address: bigint, size: number): void {
-    this.#cpu.clearWatchpoint(address, size);
+  clearWatchpoint(address: bigint, size: number, physical = false): void {
+    this.#cpu.clearWatchpoint(address, size, physical);
+  }
+  watchRegisters(names: readonly string[]): void {
+    this.#cpu.watchRegisters(names);
   }
   vpState(vp: number): 'running' | 'waiting' | 'off' {
     const state = this.#cpu.vps[vp].u32(VP.RUN_STATE);

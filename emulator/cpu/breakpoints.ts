@@ -28,6 +28,7 @@ import {
 } from './layout.ts';
 import { BREAKPOINT_HANDLER } from './loop.ts';
 import { VP, type VpState, WINDOW } from './vp-state.ts';
+import { systemRegister } from './sysregs.ts';
 import { Code } from './wasm/encoder.ts';
 import { ModuleWriter } from './wasm/module.ts';
 
@@ -63,6 +64,18 @@ interface Patch {
   shadow: number;
 }
 
+const PAGE_BYTES = 4096;
+/** MRS and MSR (register): 1101010100 L 1 o0 op1 CRn CRm op2 Rt (Arm ARM C6.2.228, C6.2.231); the register is in bits 19:5. */
+const isRegisterMove = (word: number): boolean => (word & 0xffd00000) >>> 0 === 0xd5100000;
+const moveKey = (word: number): number => (word >>> 5) & 0x7fff;
+
+/** The register of MRS and MSR as they encode it. Throws a RangeError for a name that is none's. */
+export function registerKey(name: string): number {
+  const row = systemRegister(name);
+  if (!row) throw new RangeError(`no system register ${name}`);
+  return ((row.op0 & 1) << 14) | (row.op1 << 11) | (row.crn << 7) | (row.crm << 3) | row.op2;
+}
+
 const pageOf = (rec: number): number => rec - ((rec - RECORDS) % PAGE_STRIDE);
 const recordAt = (page: number, va: bigint): number => page + (Number(va & 0xffcn) << (RECORD_SHIFT - 2));
 const pageNumber = (va: bigint): number => Number(BigInt.asUintN(64, va) >> 12n);
@@ -75,6 +88,9 @@ export class Breakpoints {
   #words: Int32Array;
   readonly #user = new Map<bigint, Breakpoint>();
   #guest: ReadonlySet<bigint> = new Set();
+  /** System registers whose MRS and MSR are breakpoints (`registerKey`), and where some have been seen. */
+  #registers: ReadonlySet<number> = new Set();
+  readonly #accesses = new Set<bigint>();
   /** Addresses of both, by page number. */
   readonly #wanted = new Map<number, Set<bigint>>();
   /** By page of records, then by record. */
@@ -111,7 +127,7 @@ export class Breakpoints {
   // --- what is wanted ----------------------------------------------------------------------------------------------
 
   get isEmpty(): boolean {
-    return this.#wanted.size === 0;
+    return this.#wanted.size === 0 && this.#registers.size === 0;
   }
 
   /** A breakpoint at a virtual address of every VP, mapped or not; in place of one that is there. */
@@ -147,10 +163,35 @@ export class Breakpoints {
     }
   }
 
+  /** System registers by `registerKey`: in place of those before. */
+  setRegisters(keys: ReadonlySet<number>): void {
+    this.#registers = keys;
+    const seen = [...this.#accesses];
+    this.#accesses.clear();
+    for (const va of seen) {
+      this.#unpatch(va);
+      this.#lookAgain(va);
+    }
+    this.#port.flushCode();
+  }
+
+  /** Looks for accesses to system registers in the page at `va`, whose records are at `page`. */
+  #findAccesses(va: bigint, page: number): void {
+    for (let offset = 0; offset < PAGE_BYTES; offset += 4) {
+      const word = this.#port.word(page, offset);
+      if (word === undefined || !isRegisterMove(word) || !this.#registers.has(moveKey(word))) continue;
+      const at = va + BigInt(offset);
+      if (this.#accesses.has(at)) continue;
+      this.#accesses.add(at);
+      const number = pageNumber(at);
+      this.#wanted.set(number, (this.#wanted.get(number) ?? new Set()).add(at));
+    }
+  }
+
   #lookAgain(va: bigint): void {
     const number = pageNumber(va);
     const page = this.#wanted.get(number) ?? new Set<bigint>();
-    if (this.#user.has(va) || this.#guest.has(va)) page.add(va);
+    if (this.#user.has(va) || this.#guest.has(va) || this.#accesses.has(va)) page.add(va);
     else page.delete(va);
     if (page.size) this.#wanted.set(number, page);
     else this.#wanted.delete(number);
@@ -169,6 +210,7 @@ export class Breakpoints {
 
   /** The page at a virtual address (its halves) has its records at `page`: those with breakpoints are patched. */
   patchPage(hi: number, lo: number, page: number): void {
+    if (this.#registers.size) this.#findAccesses((BigInt(hi) << 32n) | BigInt(lo), page);
     const wanted = this.#wanted.get(hi * 0x100000 + (lo >>> 12));
     if (!wanted) return;
     const patches = this.#patches.get(page) ?? new Map<number, Patch>();
@@ -188,7 +230,7 @@ export class Breakpoints {
     const patch = patches?.get(rec);
     if (!patch) return;
     const [va, ...others] = patch.addresses;
-    const handler = others.length || this.#guest.has(va) ? undefined : this.#user.get(va)?.handler;
+    const handler = others.length || this.#guest.has(va) || this.#accesses.has(va) ? undefined : this.#user.get(va)?.handler;
     this.#bytes.fill(0, rec, rec + RECORD);
     this.#view.setUint16(rec, handler ?? BREAKPOINT_HANDLER, true);
     this.#view.setInt32(rec + AUX, patch.shadow, true);
@@ -218,6 +260,8 @@ export class Breakpoints {
 
   /** The records of a page have been emptied, because it is written. */
   pageDropped(page: number): void {
+    // What is written may access registers: found when the page is looked up again.
+    if (this.#registers.size) this.#port.flushCode();
     for (const [rec, patch] of this.#patches.get(page) ?? []) {
       this.#release(patch);
       this.#write(page, rec);
@@ -295,6 +339,9 @@ export class Breakpoints {
     const matched = this.#words[CELL.MATCHED >>> 2];
     this.#words[CELL.MATCHED >>> 2] = 0;
     if (matched) return matched;
+    // Something else may be there by now.
+    const word = this.#accesses.has(vp.pc) ? Number(load(vp.pc, 4) ?? 0n) : 0;
+    if (isRegisterMove(word) && this.#registers.has(moveKey(word))) return 0;
     const breakpoint = this.#user.get(vp.pc);
     if (!breakpoint) return undefined;
     const { filter } = breakpoint;

@@ -10,7 +10,7 @@ import { CODE, DIRTY, MARKED, PAGE, PAGE_SHIFT, type Ram, WRITABLE } from '../me
 import { ROWS } from './a64/index.ts';
 import { authenticationKey } from './a64/pauth.ts';
 import { BTYPE, mayLand } from './branch-targets.ts';
-import { Breakpoints } from './breakpoints.ts';
+import { Breakpoints, registerKey } from './breakpoints.ts';
 import type { Decoded } from './decoder.ts';
 import {
   checksSpAlignment,
@@ -920,7 +920,7 @@ export class Cpu implements TlbControl {
     if (device && (misaligned || lo & (element - 1) || isZeroBlock(this.#word())))
       return this.#dataAbort(vp, 0, FSC.ALIGNMENT, writes);
 
-    const watched = this.#watched(vp, hi, lo, size);
+    const watched = this.#watched(vp, hi, lo, size, pa);
     const isSeen = watched === EVERYTHING || (writes && watched === WRITES);
     const plain = inPage === size && !misaligned && !device && !alignCheck && !override && at >= 0 && !isSeen;
     // It takes nobody's monitor away: else VPs could keep each other from ever storing.
@@ -971,7 +971,7 @@ export class Cpu implements TlbControl {
     this.#throughBounce(vp, hi, lo, info, regime, parts, writes && !fails);
     if (this.#watchpoints.isEmpty) return undefined;
     const load = (address: bigint, n: number) => this.#loadForDebugger(vp, address, n);
-    const hit = this.#watchpoints.check(vp, hi, lo, size, infoReads(info), writes && !fails, load);
+    const hit = this.#watchpoints.check(vp, hi, lo, size, infoReads(info), writes && !fails, load, parts);
     return hit && { kind: 'watchpoint', pc, ...hit };
   }
 
@@ -1138,20 +1138,24 @@ export class Cpu implements TlbControl {
     if (watched || this.#armed.some((a) => a?.watched.length)) this.flushAll();
   }
 
-  /** Watches accesses of every VP to bytes of virtual memory. Throws a RangeError for what cannot be watched. */
+  /** Watches accesses of every VP to bytes of virtual or physical memory. Throws a RangeError for what cannot be watched. */
   setWatchpoint(watchpoint: Watchpoint): void {
     this.#watchpoints.set(watchpoint);
     this.flushAll();
   }
-  clearWatchpoint(address: bigint, size: number): void {
-    this.#watchpoints.clear(address, size);
+  clearWatchpoint(address: bigint, size: number, physical = false): void {
+    this.#watchpoints.clear(address, size, physical);
+  }
+  /** Every MRS and MSR of these system registers is a breakpoint, in every VP. Throws a RangeError for a name that is none's. */
+  watchRegisters(names: readonly string[]): void {
+    this.#breakpoints.setRegisters(new Set(names.map(registerKey)));
   }
 
   /** What is watched in the page of an access: that stays out of the TLB. */
-  #watched(vp: VpState, hi: number, lo: number, size: number): ReturnType<Watchpoints['inPage']> {
+  #watched(vp: VpState, hi: number, lo: number, size: number, pa: number): ReturnType<Watchpoints['inPage']> {
     const armed = this.#armed[vp.index]?.watched;
     if (armed?.length && inWatchedPage(armed, (BigInt(hi) << 32n) | BigInt(lo), size)) return EVERYTHING;
-    return this.#watchpoints.isEmpty ? NOTHING : this.#watchpoints.inPage(hi, lo);
+    return this.#watchpoints.isEmpty ? NOTHING : this.#watchpoints.inPage(hi, lo, pa);
   }
 
   /** VP state changed from outside (snapshot restored, register written): cached translations go. */

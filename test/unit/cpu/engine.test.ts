@@ -527,6 +527,47 @@ describe('debugger', () => {
     assert.deepEqual(b.cpu.run(0, 100), { kind: 'watchpoint', pc: BigInt(TEXT + 12), address: BigInt(DATA + 24), access: 'r' });
   });
 
+  test('a watchpoint by physical address stops whatever the virtual address is', () => {
+    const b = bench();
+    b.program([a.str(1, 5, 16), a.ldr(2, 6, 16), a.ldr(2, 6, 24), a.hvc(0)]);
+    const vp = b.cpu.vps[0];
+    vp.setX(5, BigInt(DATA));
+    vp.setX(6, BigInt(DATA) + 0x4000_0000n);
+    const address = BigInt(DATA + 20);
+    b.cpu.setWatchpoint({ address, size: 4, access: 'rw', physical: true });
+    assert.deepEqual(b.cpu.run(0, 100), { kind: 'watchpoint', pc: BigInt(TEXT), address, access: 'w', physical: true });
+    assert.deepEqual(b.cpu.run(0, 100), { kind: 'watchpoint', pc: BigInt(TEXT + 4), address, access: 'r', physical: true });
+    b.cpu.clearWatchpoint(address, 4);
+    vp.pc = BigInt(TEXT);
+    assert.equal(b.cpu.run(0, 100).kind, 'watchpoint', 'one by virtual address is another');
+    b.cpu.clearWatchpoint(address, 4, true);
+    assert.equal(b.cpu.run(0, 100).kind, 'hvc');
+  });
+
+  test('instructions that read or write a watched system register are breakpoints: in hot code, and in code that comes later', () => {
+    const b = bench();
+    const [MSR_TPIDR_EL1, MRS_TPIDR_EL1, MRS_TPIDR_EL0] = [0xd518d080, 0xd538d081, 0xd53bd042];
+    b.program([a.addImm(0, 0, 1), MSR_TPIDR_EL1, MRS_TPIDR_EL0, MRS_TPIDR_EL1, a.b(-16)]);
+    const vp = b.cpu.vps[0];
+    assert.equal(b.cpu.run(0, 20_000).kind, 'budget');
+    b.cpu.watchRegisters(['tpidr_el1']);
+    const at = (): number => Number(vp.pc) - TEXT;
+    const next = (): number => {
+      assert.deepEqual(b.cpu.run(0, 100, { resume: true }), { kind: 'breakpoint' });
+      return at();
+    };
+    assert.deepEqual([next(), next(), next()].sort(), [12, 4, 4]);
+    b.cpu.watchRegisters(['TPIDR_EL0']);
+    assert.deepEqual([next(), next()], [8, 8]);
+    b.program([a.nop(), MRS_TPIDR_EL0, a.hvc(0)]);
+    assert.equal(next(), 4);
+    assert.equal(b.cpu.run(0, 100, { resume: true }).kind, 'hvc');
+    vp.pc = BigInt(TEXT);
+    b.cpu.watchRegisters([]);
+    assert.equal(b.cpu.run(0, 100).kind, 'hvc');
+    assert.throws(() => b.cpu.watchRegisters(['x0']), /no system register x0/);
+  });
+
   test('exceptions of bare instructions can be seen instead of taken', () => {
     const b = bench();
     b.program([a.nop(), a.udf()]);
