@@ -13,8 +13,10 @@ import {
   type MachineConfig,
   type TraceEvent,
 } from '../emulator/index.ts';
+import { hex } from '../emulator/base/bits.ts';
+import { viewOf } from '../emulator/base/struct.ts';
 import { codePlace } from './code-place.ts';
-import { formatValue, machineContext } from './context.ts';
+import { formatValue, HV, machineContext } from './context.ts';
 import { CALLER_FRAMES, exitTitle } from './describe.ts';
 import type { DiskFiles } from './disks.ts';
 import type { GuestNetwork } from './network.ts';
@@ -47,6 +49,10 @@ import {
   HypercallStops,
   judge,
   type Places,
+  bytesUnder,
+  hasChanged,
+  hypervisorAccesses,
+  type RegisterAccess,
 } from './stops.ts';
 import { SessionTrace } from './session-trace.ts';
 import type { StepTarget } from './stepping.ts';
@@ -418,7 +424,7 @@ export class Session extends DebugSession {
     );
     const engine = new Engine(machine, (pc) => codePlace(kernel, pc));
     this.codeBreakpoints.engine = this.dataBreakpoints.engine = engine;
-    const stopsAtCalls = () => !this.hypercallStops.empty;
+    const stopsAtCalls = () => !this.hypercallStops.empty || this.dataBreakpoints.onHypervisor;
     const session = this;
     this.#runner = new Runner(machine, kernel, {
       get hypercall() {
@@ -491,6 +497,8 @@ export class Session extends DebugSession {
     const stoppedVp = this.stopAt?.vp;
     this.forget();
     this.stopAt = undefined;
+    this.#registerText = undefined;
+    this.#stopping = [];
     this.codeBreakpoints.internal.clear();
     this.codeBreakpoints.plan = plan.kind === 'to' ? plan.places : [];
     this.placeBreakpoints();
@@ -519,7 +527,11 @@ export class Session extends DebugSession {
   }
 
   #hypercall(call: HypercallInfo): boolean {
-    const { kernel } = this.debuggee;
+    const { kernel, machine } = this.debuggee;
+    for (const access of hypervisorAccesses(call)) {
+      const old = (): bigint | undefined => machine.readHypervRegister(call.vp, access.name.slice(HV.length));
+      if (this.#registerAccess(call.vp, access, old)) return true;
+    }
     return this.hypercallStops.matches(
       call,
       // The fields of the call come before variables of the code.
@@ -537,13 +549,39 @@ export class Session extends DebugSession {
     const { hit, judged } = this.codeBreakpoints.met(pc, clauses);
     this.#stopping = hit.filter((b) => this.#judge(vp, b, judged)).map((b) => b.id);
     if (!judged) this.codeBreakpoints.leaveToEngine(pc);
+    this.#registerMove(vp, pc);
     return this.#stopping.length > 0;
   }
+
+  /** A system register that the user watches is about to be read or written. True when that stops. */
+  #registerMove(vp: number, pc: bigint): boolean {
+    const { machine } = this.debuggee;
+    const word = machine.readVirtual(vp, pc, 4);
+    const move = word && machine.registerMove(viewOf(word).getUint32(0, true));
+    if (!move) return false;
+    const value = move.register === 31 ? 0n : machine.readRegister(vp, `x${move.register}`);
+    const access = { name: move.name, write: move.write, ...(move.write && value !== undefined ? { value } : {}) };
+    return this.#registerAccess(vp, access, () => machine.readRegister(vp, move.name));
+  }
+
+  #registerAccess(vp: number, access: RegisterAccess, old: () => bigint | undefined): boolean {
+    const hit = this.dataBreakpoints.ofRegister(access, old).filter((b) => this.#judge(vp, b, false));
+    if (!hit.length) return false;
+    const number = (value: bigint | undefined): string => (value === undefined ? '?' : hex(value));
+    this.#registerText = access.write
+      ? `write of ${access.name}: ${number(old())} becomes ${number(access.value)}`
+      : `read of ${access.name}: ${number(old())}`;
+    this.#stopping = [...this.#stopping, ...hit.map((b) => b.id)];
+    return true;
+  }
+  /** The access to a register that the stop is for. */
+  #registerText: string | undefined;
 
   /** An access to memory that the user watches has been made. */
   #watchpoint(exit: Extract<Exit, { kind: 'watchpoint' }>): boolean {
     if (this.debuggee.args.noDebug) return false;
-    const hit = this.dataBreakpoints.met(exit);
+    const { machine } = this.debuggee;
+    const hit = this.dataBreakpoints.met(exit).filter(({ b }) => !b.change || hasChanged(b, bytesUnder(b, machine, exit.vp)));
     this.#stopping = hit.filter(({ b, judged }) => this.#judge(exit.vp, b, judged)).map(({ b }) => b.id);
     for (const { b, judged } of hit) if (!judged) this.dataBreakpoints.leaveToEngine(b);
     return this.#stopping.length > 0;
@@ -601,6 +639,7 @@ export class Session extends DebugSession {
     if (!this.#stoppedBefore && exit) this.#reportFirstStop();
     const title =
       trouble?.title ??
+      this.#registerText ??
       (exit ? exitTitle(exit, kernel) : reason.kind === 'pause' ? 'paused' : 'stopped at the first instruction');
     this.stopAt = { reason, vp, title, ...(exit ? { exit } : {}), ...(trouble ? { trouble } : {}) };
     this.#sendState(false);
@@ -622,6 +661,7 @@ export class Session extends DebugSession {
   #stoppedBody(reason: StopReason): Partial<DebugProtocol.StoppedEvent['body']> {
     if (reason.kind !== 'exit') return { reason: reason.kind };
     const { exit } = reason;
+    if (this.#registerText !== undefined) return { reason: 'data breakpoint', hitBreakpointIds: this.#stopping };
     switch (exit.kind) {
       case 'breakpoint': {
         const hit = this.codeBreakpoints.list.filter((b) => this.#stopping.includes(b.id));

@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { fetchedFor } from './user-cache.ts';
 
 /** One entry of launch.json's `sourceMap`. */
 interface Root {
@@ -101,4 +102,10 @@ export class SourcePaths {
     for (let from = 0; from < all.length; from++) out.push(all.slice(from).join('/'));
     return [...new Set(out)];
   }
+}
+
+/** The source tree that was fetched for a Debian kernel comes after the user's own folders. */
+export function useFetchedSources(sources: SourcePaths, release: string | undefined): void {
+  const source = release === undefined ? undefined : fetchedFor(release)?.source;
+  if (source !== undefined) sources.add(source);
 }

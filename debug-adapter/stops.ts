@@ -551,14 +551,55 @@ export interface DataBreakpoint extends Guard {
   address: bigint;
   size: number;
   access: 'r' | 'w' | 'rw';
+  /** The address is a GPA. */
+  physical?: boolean;
+  /** Only writes that change something stop: what was there. */
+  before?: Uint8Array;
+  change?: boolean;
+  /** A register instead of memory: of the architecture, or (`hv.HvRegister...`) of the hypervisor. */
+  register?: string;
   errorShown?: boolean;
   problem?: string;
+}
+
+/** An access to a register that somebody watches. */
+export interface RegisterAccess {
+  readonly name: string;
+  readonly write: boolean;
+  /** What is written; of a read undefined. */
+  readonly value?: bigint;
+}
+
+/** Registers of the hypervisor that a call is about to read or write. */
+export function hypervisorAccesses({ phase, name, input }: HypercallInfo): RegisterAccess[] {
+  if (phase !== 'entry') return [];
+  const list = (field: string): unknown[] => (Array.isArray(input[field]) ? input[field] : []);
+  if (name === 'HvCallGetVpRegisters') return list('Names').map((n) => ({ name: `hv.${String(n)}`, write: false }));
+  if (name !== 'HvCallSetVpRegisters') return [];
+  return (list('Elements') as { Name?: unknown; Value?: unknown }[]).map(({ Name, Value }) => ({
+    name: `hv.${String(Name)}`,
+    write: true,
+    ...(typeof Value === 'bigint' ? { value: Value } : {}),
+  }));
+}
+
+/** What a breakpoint on memory watches, as it is now; undefined: it cannot be read. */
+export const bytesUnder = (b: DataBreakpoint, machine: Machine, vp: number): Uint8Array | undefined =>
+  b.physical ? machine.readPhysical(Number(b.address), b.size)?.slice() : machine.readVirtual(vp, b.address, b.size)?.slice();
+
+/** Has what a breakpoint on changes watches changed since the last time? `now`: its bytes; undefined: they cannot be read. */
+export function hasChanged(b: DataBreakpoint, now: Uint8Array | undefined): boolean {
+  const { before } = b;
+  b.before = now;
+  return !before || !now || Buffer.compare(before, now) !== 0;
 }
 
 /** Ids of breakpoints are one space for the client: those on code count from 1. */
 const FIRST_DATA_ID = 1_000_000;
 
-/** Breakpoints on memory; keeps the machine's watchpoints in step. */
+const isOnMemory = (b: DataBreakpoint): boolean => !b.problem && b.register === undefined;
+
+/** Breakpoints on memory and on registers; keeps the machine's watchpoints in step. */
 export class DataBreakpoints {
   list: DataBreakpoint[] = [];
   engine: Engine | undefined;
@@ -595,16 +636,33 @@ export class DataBreakpoints {
     this.#asked.clear();
   }
 
+  /** Those on a register that an access to it may be for. `old`: its value before. */
+  ofRegister({ name, write, value }: RegisterAccess, old: () => bigint | undefined): DataBreakpoint[] {
+    return this.list.filter(
+      (b) => !b.problem && b.register === name && b.access.includes(write ? 'w' : 'r') && !(b.change && write && value === old()),
+    );
+  }
+
+  /** Some are on registers of the hypervisor. */
+  get onHypervisor(): boolean {
+    return this.list.some((b) => b.register?.startsWith('hv.') && !b.problem);
+  }
+
   place(machine: Machine): void {
     if (this.#placed?.machine === machine && this.#placed.list === this.list) return;
-    if (this.#placed?.machine === machine) for (const b of this.#placed.list) machine.clearWatchpoint(b.address, b.size);
-    for (const b of this.list) if (!b.problem) this.#watch(machine, b);
+    if (this.#placed?.machine === machine)
+      for (const b of this.#placed.list.filter(isOnMemory)) machine.clearWatchpoint(b.address, b.size, b.physical);
+    for (const b of this.list.filter(isOnMemory)) this.#watch(machine, b);
+    machine.watchRegisters(
+      this.list.flatMap((b) => (b.register !== undefined && !b.register.startsWith('hv.') && !b.problem ? [b.register] : [])),
+    );
     this.#placed = { machine, list: this.list };
   }
 
   #watch(machine: Machine, b: DataBreakpoint): void {
     const clause = b.clauses?.get(undefined);
-    machine.setWatchpoint(b.address, b.size, b.access, { id: b.id, ...(clause ? { filter: { clauses: [clause] } } : {}) });
+    const filter = clause ? { filter: { clauses: [clause] } } : {};
+    machine.setWatchpoint(b.address, b.size, b.access, { id: b.id, physical: b.physical ?? false, ...filter });
   }
 
   /** Names may mean something else now: what the engine was told is forgotten. */
@@ -616,7 +674,7 @@ export class DataBreakpoints {
   }
 
   #again(machine: Machine): void {
-    for (const b of this.list) machine.clearWatchpoint(b.address, b.size);
+    for (const b of this.list.filter(isOnMemory)) machine.clearWatchpoint(b.address, b.size, b.physical);
     this.#placed = undefined;
     this.place(machine);
   }

@@ -286,6 +286,8 @@ export interface Machine {
    * a name that is none's.
    */
   watchRegisters(names: readonly string[]): void;
+  /** What an MRS or MSR moves: the system register, and the number of the general one (31: zero); undefined for any other instruction. */
+  registerMove(word: number): { name: string; write: boolean; register: number } | undefined;
   /** Architectural registers: `x0`..`x30`, `sp`, `pc`, `pstate`, `v0`.., `fpcr`, `fpsr`, and system registers by name (any case). */
   registers(): readonly RegisterInfo[];
   readRegister(vp: number, name: string): bigint | undefined;

@@ -16,6 +16,7 @@ import {
   type NetworkConfig,
   vramMegabytes,
 } from './config.ts';
+import { registerMove } from './cpu/breakpoints.ts';
 import { Cpu, type CpuExit } from './cpu/cpu.ts';
 import { BELOW_RAM, COUNTER_COUNT } from './cpu/layout.ts';
 import type { Feature } from './cpu/features.ts';
@@ -645,6 +646,9 @@ class HyperVMachine implements Machine {
   }
   clearWatchpoint(address: bigint, size: number, physical = false): void {
     this.#cpu.clearWatchpoint(address, size, physical);
+  }
+  registerMove(word: number): { name: string; write: boolean; register: number } | undefined {
+    return registerMove(word);
   }
   watchRegisters(names: readonly string[]): void {
     this.#cpu.watchRegisters(names);

@@ -21,6 +21,7 @@ const REQUESTS: Readonly<Record<string, Shape>> = {
     'frameId?': 'number',
     'bytes?': 'count',
     'asAddress?': 'flag',
+    'mode?': 'text',
   },
   setDataBreakpoints: { breakpoints: [{ dataId: 'text', 'accessType?': 'text', ...GUARD }] },
   breakpointLocations: { source: SOURCE, line: 'number', 'endLine?': 'number' },

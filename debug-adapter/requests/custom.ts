@@ -7,10 +7,10 @@ import { callerName } from '../linux/callers.ts';
 import { SCAN_CODES } from '../keys.ts';
 import type { CustomRequests, HypercallRecord, PanelInput, VmbusView } from '../protocol.ts';
 import type { Handler, Session } from '../session.ts';
+import { useFetchedSources } from '../sources.ts';
 import { type HypercallStop, hypercallStop } from '../stops.ts';
 import { UserError } from '../user-error.ts';
 import { vmbusView } from '../vmbus-view.ts';
-import { useFetchedSources } from './launch.ts';
 import { linuxRequests } from './linux.ts';
 import { serviceRequests } from './services.ts';
 

@@ -24,12 +24,13 @@ import type { CopySetting, DiskSetting, LaunchArguments, NetworkSetting, Sockets
 import { copyRequest } from '../services.ts';
 import { displayOf } from '../screen.ts';
 import type { Program, Session } from '../session.ts';
-import { SourcePaths } from '../sources.ts';
+import { SourcePaths, useFetchedSources } from '../sources.ts';
 import { callCode, hypercallStop } from '../stops.ts';
 import { traceKinds } from '../trace-kinds.ts';
-import { fetchedFor, isAnythingFetched } from '../user-cache.ts';
+import { isAnythingFetched } from '../user-cache.ts';
 import { UserError } from '../user-error.ts';
 import { FILTERS } from './breakpoints.ts';
+import { DATA_MODES } from './data-breakpoints.ts';
 
 const CAPABILITIES: DebugProtocol.Capabilities = {
   supportsConfigurationDoneRequest: true,
@@ -41,6 +42,7 @@ const CAPABILITIES: DebugProtocol.Capabilities = {
   supportsInstructionBreakpoints: true,
   supportsDataBreakpoints: true,
   supportsDataBreakpointBytes: true,
+  breakpointModes: DATA_MODES,
   supportsExceptionFilterOptions: true,
   supportsExceptionInfoRequest: true,
   exceptionBreakpointFilters: FILTERS,
@@ -295,12 +297,6 @@ async function ofFile<T>(file: string, setting: string, work: () => T | Promise<
             : message;
     throw new UserError(`launch.json: "${setting}": cannot read ${file}: ${why}`);
   }
-}
-
-/** The source tree that was fetched for a Debian kernel comes after the user's own folders. */
-export function useFetchedSources(sources: SourcePaths, release: string | undefined): void {
-  const source = release === undefined ? undefined : fetchedFor(release)?.source;
-  if (source !== undefined) sources.add(source);
 }
 
 /** Opens what the arguments name; the machine is made when the client has set its breakpoints. */

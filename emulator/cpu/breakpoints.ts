@@ -28,7 +28,7 @@ import {
 } from './layout.ts';
 import { BREAKPOINT_HANDLER } from './loop.ts';
 import { VP, type VpState, WINDOW } from './vp-state.ts';
-import { systemRegister } from './sysregs.ts';
+import { findSystemRegister, systemRegister } from './sysregs.ts';
 import { Code } from './wasm/encoder.ts';
 import { ModuleWriter } from './wasm/module.ts';
 
@@ -74,6 +74,14 @@ export function registerKey(name: string): number {
   const row = systemRegister(name);
   if (!row) throw new RangeError(`no system register ${name}`);
   return ((row.op0 & 1) << 14) | (row.op1 << 11) | (row.crn << 7) | (row.crm << 3) | row.op2;
+}
+
+/** The register that an instruction word moves from or to `xN` (`register`; 31: zero); undefined when it is no MRS or MSR of a known one. */
+export function registerMove(word: number): { name: string; write: boolean; register: number } | undefined {
+  if (!isRegisterMove(word)) return undefined;
+  const [op1, crn, crm, op2] = [(word >>> 16) & 7, (word >>> 12) & 15, (word >>> 8) & 15, (word >>> 5) & 7];
+  const row = findSystemRegister({ op0: 2 + ((word >>> 19) & 1), op1, crn, crm, op2 });
+  return row && { name: row.name, write: (word & 0x200000) === 0, register: word & 31 };
 }
 
 const pageOf = (rec: number): number => rec - ((rec - RECORDS) % PAGE_STRIDE);

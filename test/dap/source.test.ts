@@ -213,3 +213,56 @@ test('conditions, hit counts and log points on variables, together at one place'
     assert.equal((await dc.event<DebugProtocol.OutputEvent['body']>('output', about)).output.trim(), text);
   }
 });
+
+test('data breakpoints on system registers and registers of the hypervisor, by physical address, and on changes only', async (t) => {
+  const dc = await Client.start(t);
+  await dc.launch({ ...launch, stopOnEntry: true });
+  let { threadId = 1 } = await dc.stopped();
+  type Info = DebugProtocol.DataBreakpointInfoResponse['body'];
+  const info = (name: string, more: object = {}) => dc.request<Info>('dataBreakpointInfo', { name, ...more });
+  const set = (breakpoints: object[]) =>
+    dc.request<DebugProtocol.SetDataBreakpointsResponse['body']>('setDataBreakpoints', { breakpoints });
+  const go = async () => {
+    await dc.request('continue', { threadId });
+    const stop = await dc.stopped();
+    threadId = stop.threadId ?? 1;
+    assert.equal(stop.reason, 'data breakpoint');
+    return stop;
+  };
+
+  const vectors = await info('$vbar_el1');
+  assert.deepEqual([vectors.dataId, vectors.accessTypes, vectors.canPersist], ['VBAR_EL1', ['read', 'write', 'readWrite'], true]);
+  assert.match((await info('$x0')).description, /nearly every instruction/);
+  assert.match((await info('hv.HvNothing')).description, /not known here/);
+  assert.match((await info('fixture', { mode: 'physical' })).description, /bytes at the physical address 0x[0-9a-f]+\)$/);
+  const points = await info('fixture.points[1].x', { mode: 'physical' });
+  assert.match(points.dataId ?? '', /^gpa:0x[0-9a-f]+\+4$/);
+  const changes = await info('fixture.points[2].x', { mode: 'change' });
+  assert.match(changes.dataId ?? '', /^0x[0-9a-f]+\+4!change$/);
+  const made = await set([vectors, { ...points, accessType: 'read' }, changes, { dataId: 'hv.HvNothing' }]);
+  assert.deepEqual(
+    made.breakpoints.map((b) => b.verified),
+    [true, true, true, false],
+  );
+  const next = async () => {
+    const stop = await go();
+    const what = stop.text?.replace(/becomes 0x[0-9a-f]{3,}/, 'becomes ...');
+    return `${what} in ${(await dc.frames())[0].name.replace(/\+.*/, '')}`;
+  };
+  assert.equal(await next(), 'write of VBAR_EL1: 0x0 becomes ... in _start');
+  assert.match(await next(), /^read of fixture\+0xc by middle\+0x[0-9a-f]+ in middle$/);
+
+  const [simp, control] = [await info('hv.HvRegisterSipp'), await info('hv.HvRegisterScontrol')];
+  await set([simp, { ...control, accessType: 'readWrite', condition: '$pc != 0' }]);
+  assert.deepEqual(
+    [await next(), await next(), await next()],
+    [
+      'write of hv.HvRegisterSipp: 0x0 becomes ... in hvc0',
+      'read of hv.HvRegisterScontrol: 0x0 in hvc0',
+      'write of hv.HvRegisterScontrol: 0x0 becomes 0x1 in hvc0',
+    ],
+  );
+  await set([]);
+  await dc.request('continue', { threadId });
+  await dc.event('terminated');
+});

@@ -12,6 +12,9 @@ import {
   hypercallContext,
   hypercallStop,
   judge,
+  type DataBreakpoint,
+  hasChanged,
+  hypervisorAccesses,
   type Places,
 } from '../../../debug-adapter/stops.ts';
 import { Symbolizer } from '../../../debug-adapter/symbols/symbolizer.ts';
@@ -183,6 +186,29 @@ test('each origin replaces its own hypercall breakpoints', () => {
   assert.deepEqual([at(0x5c), at(0x5d), stops.empty], [false, true, false]);
   stops.set('command', []);
   assert.equal(stops.empty, true);
+});
+
+test('a breakpoint on changes is for writes of another value', () => {
+  const b: DataBreakpoint = { id: 1, text: '', address: 0x1000n, size: 2, access: 'w', hits: 0, change: true };
+  const bytes = (...of: number[]) => Uint8Array.from(of);
+  const now = [bytes(1, 2), bytes(1, 2), bytes(1, 3), undefined, bytes(1, 3), bytes(1, 3)];
+  assert.deepEqual(
+    now.map((n) => hasChanged(b, n)),
+    [true, false, true, true, true, false],
+  );
+});
+
+test('registers of the hypervisor that calls are about to access', () => {
+  const call = (name: string, input: object, phase = 'entry') =>
+    hypervisorAccesses({ name, input, phase } as Parameters<typeof hypervisorAccesses>[0]);
+  assert.deepEqual(call('HvCallGetVpRegisters', { Names: ['HvRegisterVpIndex'] }), [
+    { name: 'hv.HvRegisterVpIndex', write: false },
+  ]);
+  assert.deepEqual(call('HvCallSetVpRegisters', { Elements: [{ Name: 'HvRegisterSipp', Value: 5n }] }), [
+    { name: 'hv.HvRegisterSipp', write: true, value: 5n },
+  ]);
+  assert.deepEqual(call('HvCallSetVpRegisters', { Elements: [] }, 'return'), []);
+  assert.deepEqual(call('HvCallPostMessage', { Names: ['x'] }), []);
 });
 
 test('function breakpoints: by name, offset or address; all places of a name; pending until it is known', () => {
