@@ -4,7 +4,9 @@
  * versions differ; one that a version does not have is left out. Memory is the guest's: every count is bounded, every chain has an end.
  */
 import { viewOf } from '../../emulator/base/struct.ts';
-import { readString } from '../symbols/memory.ts';
+import { readString, type VirtualReader } from '../symbols/memory.ts';
+import type { Symbolizer } from '../symbols/symbolizer.ts';
+import type { Catalog } from '../types/catalog.ts';
 import { plain, sizeOf, type Type } from '../types/model.ts';
 import type { GuestKernel } from './kernel.ts';
 import { typesOf } from './types.ts';
@@ -61,29 +63,41 @@ export interface GuestVmbus {
 /** What the guest's driver holds. Text: why that cannot be told. */
 export function guestVmbus(kernel: GuestKernel, vp: number): GuestVmbus | string {
   if (!kernel.image) return 'no Linux kernel has been found yet';
-  const types = typesOf(kernel, vp);
+  const { symbols, machine } = kernel;
+  return readVmbus({ types: typesOf(kernel, vp), symbols, read: kernel.reader(vp), vpCount: machine.vpCount });
+}
+
+/** What the driver is read with. */
+export interface VmbusSource {
+  types: Catalog;
+  symbols: Symbolizer;
+  read: VirtualReader;
+  vpCount: number;
+}
+
+/** The same from types, symbols and memory alone. */
+export function readVmbus(source: VmbusSource): GuestVmbus | string {
+  const { types, symbols } = source;
   const connection = types.variable('vmbus_connection', { module: 'hv_vmbus' }) ?? types.variable('vmbus_connection');
   if (!connection)
-    return kernel.symbols.address('vmbus_connection') === undefined
+    return symbols.address('vmbus_connection') === undefined
       ? 'its symbol vmbus_connection is not known: hv_vmbus is not loaded, or the kernel tells names of functions only'
       : 'vmbus_connection cannot be placed';
   const channel = types.find('struct', 'vmbus_channel', connection.module);
   if (!connection.type || !channel || sizeOf(channel) === 0)
     return 'the types of hv_vmbus are not known: neither its BTF nor debug information is there';
-  return new Reader(kernel, vp, channel).connection(connection.address, connection.type);
+  return new Reader(source, channel).connection(connection.address, connection.type);
 }
 
 class Reader {
-  readonly #kernel: GuestKernel;
-  readonly #vp: number;
+  readonly #source: VmbusSource;
   readonly #channel: Type;
   readonly #indices: bigint | undefined;
 
-  constructor(kernel: GuestKernel, vp: number, channel: Type) {
-    this.#kernel = kernel;
-    this.#vp = vp;
+  constructor(source: VmbusSource, channel: Type) {
+    this.#source = source;
     this.#channel = channel;
-    const table = kernel.symbols.address('hv_vp_index');
+    const table = source.symbols.address('hv_vp_index');
     this.#indices = table === undefined ? undefined : this.#number(table, 8);
   }
 
@@ -155,7 +169,7 @@ class Reader {
       subChannels: subs.length > 0 ? subs : undefined,
       device: this.#device(address),
       gpadl: number('ringbuffer_gpadlhandle.gpadl_handle') ?? number('ringbuffer_gpadlhandle'),
-      callback: callback ? this.#kernel.symbols.format(callback) : undefined,
+      callback: callback ? this.#source.symbols.format(callback) : undefined,
       callbackMode: this.#named(address, type, 'callback_mode'),
       outbound,
       inbound,
@@ -178,10 +192,10 @@ class Reader {
 
   #device(address: bigint): string | undefined {
     const device = this.#field(address, this.#channel, 'device_obj');
-    const hv = typesOf(this.#kernel, this.#vp).find('struct', 'hv_device', 'hv_vmbus');
+    const hv = this.#source.types.find('struct', 'hv_device', 'hv_vmbus');
     if (!device || !hv) return undefined;
     const name = this.#field(device, hv, 'device.kobj.name');
-    return name ? readString(this.#kernel.reader(this.#vp), name, 64) : undefined;
+    return name ? readString(this.#source.read, name, 64) : undefined;
   }
 
   #ring(address: bigint, name: string): GuestRing | undefined {
@@ -192,7 +206,7 @@ class Reader {
       return value === undefined ? undefined : Number(value);
     };
     const shared = this.#field(info.address, info.type, 'ring_buffer');
-    const header = typesOf(this.#kernel, this.#vp).find('struct', 'hv_ring_buffer', 'hv_vmbus');
+    const header = this.#source.types.find('struct', 'hv_ring_buffer', 'hv_vmbus');
     // A channel that is not open has no rings.
     if (!shared || !header) return undefined;
     return {
@@ -207,7 +221,7 @@ class Reader {
 
   /** hv_vp_index[cpu] (include/asm-generic/mshyperv.h). */
   #vpIndex(cpu: number): number | undefined {
-    if (!this.#indices || cpu < 0 || cpu >= this.#kernel.machine.vpCount) return undefined;
+    if (!this.#indices || cpu < 0 || cpu >= this.#source.vpCount) return undefined;
     const index = this.#number(this.#indices + BigInt(4 * cpu), 4);
     return index === undefined ? undefined : Number(index);
   }
@@ -215,12 +229,12 @@ class Reader {
   // --- members ---------------------------------------------------------------------------------------------------------------
 
   #place(address: bigint, type: Type, path: string): { address: bigint; type: Type } | undefined {
-    const member = typesOf(this.#kernel, this.#vp).member(type, path);
+    const member = this.#source.types.member(type, path);
     return member && { address: BigInt.asUintN(64, address + BigInt(member.offset)), type: member.type };
   }
 
   #offset(path: string): number | undefined {
-    return typesOf(this.#kernel, this.#vp).member(this.#channel, path)?.offset;
+    return this.#source.types.member(this.#channel, path)?.offset;
   }
 
   #field(address: bigint, type: Type, path: string): bigint | undefined {
@@ -241,7 +255,7 @@ class Reader {
   }
 
   #bytes(address: bigint, size: number): Uint8Array | undefined {
-    return this.#kernel.machine.readVirtual(this.#vp, BigInt.asUintN(64, address), size);
+    return this.#source.read(BigInt.asUintN(64, address), size);
   }
 
   #number(address: bigint, size: 1 | 2 | 4 | 8): bigint | undefined {
