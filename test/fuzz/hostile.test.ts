@@ -77,6 +77,15 @@ test('a hostile guest, and a user and a world outside that do anything meanwhile
   assert.ok(report.features > 500, `${report.features} features`);
 });
 
+test('a hostile guest that insists: the host does not keep more and more', (t) => {
+  const target = new Hostile();
+  const inputs = corpus('hostile');
+  const step = SECONDS ? 1 : 40;
+  let n = 0;
+  for (let at = SEED % step; at < inputs.length; at += step, n++) target.insist(inputs[at], 60);
+  t.diagnostic(`${n} inputs, 60 times each`);
+});
+
 test('damaged disk images: a disk, or a line that says what is wrong', { timeout: Number.POSITIVE_INFINITY }, (t) => {
   fuzz(t, new DamagedImages(), corpus('images'), 150, /^host\//);
 });

@@ -168,6 +168,17 @@ export class Hostile implements Target {
     return guest.features;
   }
 
+  /** Does the same over and over, without going back: what the host keeps must not grow with it. */
+  insist(input: Uint8Array, times: number): void {
+    const { header, actions } = actionsOf(input);
+    const { guest, starts, weight } = this.#machine((header & 15) % CONFIGS.length);
+    const start = starts[Math.min(2, (header >> 4) & 7)];
+    guest.restore(start);
+    for (let n = 0; n < times; n++) for (const action of actions) this.#act(guest, action);
+    this.#check(guest, start, weight);
+    guest.restore(start);
+  }
+
   #act(guest: Guest, { kind, args }: { kind: number; args: Uint8Array }): void {
     guest.events = 0;
     this.actions++;

@@ -112,8 +112,9 @@ function rndisMessage(r: Reader, g: Guest): Uint8Array {
         return rndis.rndisMessage(r.pick(['halt', 'reset', 'keepalive', 'indicateStatus']), changed(r, payloadOf(3)));
       case 3: {
         // RSS parameters (NDIS_RECEIVE_SCALE_PARAMETERS): table and key behind the header.
-        const head = payloadOf(0x0002_0089 | (40 << 16), 0, 0x301, 128 | (40 << 16), 40, 168, 0, 0, 0, 0);
-        const info = Uint8Array.from([...head, ...new Uint8Array(128).map((_, n) => n & 1), ...new Uint8Array(40).fill(0x5a)]);
+        const head = payloadOf(0x001c_0089, 0, 0x301, 128, 40, 40, 168, 0, 0, 0);
+        const table = payloadOf(...Array.from({ length: 32 }, (_, n) => n % 3));
+        const info = Uint8Array.from([...head, ...table, ...new Uint8Array(40).fill(0x5a)]);
         const request = { RequestId: 2, Oid: 0x0001_0204, InfoLength: info.length, InfoOffset: 20 };
         return rndis.rndisMessage('set', messageOf(r, rndis.RndisRequest, request), changed(r, info));
       }
