@@ -49,6 +49,9 @@ function neverByName(ip: number): boolean {
   return top === 0 || top === 127 || top >= 224 || ip >>> 16 === 0xa9fe;
 }
 
+/** Addresses that are remembered as those of names. */
+const MAX_KNOWN = 16_384;
+
 export class Allowed {
   readonly #patterns: readonly Pattern[];
   /** Addresses that allowed names have led to, with the patterns of those names. */
@@ -79,7 +82,11 @@ export class Allowed {
       if (ip === undefined || neverByName(ip)) return false;
       const known = this.#known.get(ip) ?? new Set();
       for (const p of patterns) known.add(p);
+      // The newest last: a guest that asks for ever more names loses the oldest.
+      this.#known.delete(ip);
       this.#known.set(ip, known);
+      const [oldest] = this.#known.keys();
+      if (this.#known.size > MAX_KNOWN && oldest !== undefined) this.#known.delete(oldest);
       return true;
     });
   }

@@ -58,6 +58,16 @@ test('names: only those of the list are looked up, their addresses are allowed f
   );
 });
 
+test('allow: a guest that asks for ever more names loses the oldest addresses, not those it asks for again', () => {
+  const a = new Allowed(['*.example.net:80']);
+  const address = (n: number): string => `11.${n >> 16}.${(n >> 8) & 255}.${n & 255}`;
+  for (let n = 0; n < 20_000; n++) a.resolved(`${n}.example.net`, [address(n), address(0)]);
+  assert.deepEqual(
+    [0, 1, 3000, 4000, 19_999].map((n) => a.allows('tcp', address(n), 80)),
+    [true, false, false, true, true],
+  );
+});
+
 test('patterns that are none are refused in one line', () => {
   for (const text of [
     'example.org',
