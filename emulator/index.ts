@@ -326,11 +326,14 @@ export interface Machine {
   rescindDevice(name: string): boolean;
   /** Offers a device again that was taken away. False: no such device, it is there, or the guest has not let it go yet. */
   offerDevice(name: string): boolean;
-  /** Puts a disk at the first free LUN, also of a running guest. Throws `ConfigError`. One that was there before keeps what was written. */
+  /**
+   * Puts a disk at the first free LUN (NVMe: namespace, its number), also of a running guest. Throws `ConfigError`. One that was there
+   * before keeps what was written.
+   */
   attachDisk(disk: DiskConfig): number;
-  /** Takes a disk away; an NVMe disk goes with its controller, when the guest has let go of that. False: there is none of that name. */
+  /** Takes a disk away; the last NVMe disk goes with its controller, when the guest has let go of that. False: there is none of that name. */
   detachDisk(name: string): boolean;
-  /** The next commands of a disk end in this error. False: there is no such disk. */
+  /** The next commands of a disk end in this error. False: there is no such disk. Throws `ConfigError` for errors that NVMe disks do not have. */
   failDisk(name: string, error: DiskError, options?: DiskErrorOptions): boolean;
   /** Plugs a network card in, also into a running guest. Throws `ConfigError`. */
   attachNetwork(network: NetworkConfig): void;

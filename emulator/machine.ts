@@ -745,14 +745,20 @@ class HyperVMachine implements Machine {
     return this.#vmbus.offer(name);
   }
   attachDisk(disk: DiskConfig): number {
-    if (disk.bus === 'nvme') throw new ConfigError(`disk "${disk.name}": NVMe disks are there from the start`);
-    return this.#vmbus.scsi.attach(disk);
+    const { scsi, pci } = this.#vmbus;
+    const [bus, other] = disk.bus === 'nvme' ? [pci, scsi] : [scsi, pci];
+    if (other.has(disk.name)) throw new ConfigError(`disk "${disk.name}": there is or was one of that name on the other bus`);
+    return bus.attach(disk);
+  }
+  /** Where a disk is, or was. */
+  #busOf(name: string): Vmbus['scsi'] | Vmbus['pci'] {
+    return this.#vmbus.pci.has(name) ? this.#vmbus.pci : this.#vmbus.scsi;
   }
   detachDisk(name: string): boolean {
-    return this.#vmbus.pci.has(name) ? this.#vmbus.pci.eject() : this.#vmbus.scsi.detach(name);
+    return this.#busOf(name).detach(name);
   }
   failDisk(name: string, error: DiskError, options?: DiskErrorOptions): boolean {
-    return this.#vmbus.scsi.inject(name, error, options);
+    return this.#busOf(name).inject(name, error, options);
   }
   attachNetwork(network: NetworkConfig): void {
     this.#vmbus.network.attach(network);
@@ -778,7 +784,7 @@ class HyperVMachine implements Machine {
     this.#outside({ socket: event }, true);
   }
   diskWrites(name: string): Iterable<[offset: number, data: Uint8Array]> {
-    return this.#vmbus.pci.has(name) ? this.#vmbus.pci.written(name) : this.#vmbus.scsi.written(name);
+    return this.#busOf(name).written(name);
   }
   platform(): PlatformInfo {
     const { title, timer, discovery, conduits, ppi, vmbusVersion, hypervisor } = this.#platform;

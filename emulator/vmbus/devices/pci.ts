@@ -6,6 +6,7 @@
 import { held, type Tree, uint } from '../../base/inspect.ts';
 import { array, bytes, struct, u8, u16, u32, u64, viewOf } from '../../base/struct.ts';
 import type { DiskConfig } from '../../config.ts';
+import type { DiskError, DiskErrorOptions } from '../../index.ts';
 import type { MmioRegion } from '../../memory/bus.ts';
 import type { Device, DeviceChannel, DeviceEnvironment } from '../device.ts';
 import { PACKET } from '../protocol.ts';
@@ -102,6 +103,8 @@ interface PciState {
   slot: number;
   resources: boolean;
   ejected: boolean;
+  /** A disk has come since: the bus is offered anew as soon as the guest has let go of it. */
+  again: boolean;
   interrupts: { vector: number; count: number }[];
   messages: number;
   config: ConfigSpace['state'];
@@ -147,6 +150,7 @@ export class Pci implements Device {
       slot: 0,
       resources: false,
       ejected: false,
+      again: false,
       interrupts: [],
       messages: 0,
       config: this.#config.state,
@@ -179,14 +183,39 @@ export class Pci implements Device {
   }
 
   get absent(): boolean {
-    return this.#nvme.state.namespaces.length === 0 || this.state.ejected;
+    return this.#nvme.names.length === 0 || this.state.ejected;
   }
 
   // --- the host's side ------------------------------------------------------------------------------------------------------------
 
-  /** Gives the NVMe controller a disk; its namespace. Before the guest has seen the bus only. Throws `ConfigError`. */
+  /** Gives the NVMe controller a disk; its namespace. A guest that has no bus yet, or no longer, gets one. Throws `ConfigError`. */
   attach(config: DiskConfig): number {
-    return this.#nvme.attach(config);
+    const { state } = this;
+    const id = this.#nvme.attach(config);
+    if (state.ejected) Object.assign(state, { ejected: false, again: true });
+    this.#channel.offerNow();
+    return id;
+  }
+
+  /** Takes a disk away, and with the last one the controller. False: there is none of that name. */
+  detach(name: string): boolean {
+    const { names } = this.#nvme;
+    if (!names.includes(name)) return false;
+    if (names.length > 1) this.#nvme.detach(name);
+    else if (!this.eject()) this.#gone();
+    return true;
+  }
+
+  /** The next commands of a disk end in an error. False: there is none of that name. Throws `ConfigError` for what NVMe disks do not have. */
+  inject(name: string, error: DiskError, options?: DiskErrorOptions): boolean {
+    return this.#nvme.inject(name, error, options);
+  }
+
+  /** The function is no longer there, nor what was on it. */
+  #gone(): void {
+    for (const name of this.#nvme.names) this.#nvme.detach(name);
+    Object.assign(this.state, { ejected: true, again: false });
+    this.#channel.rescindNow();
   }
 
   has(name: string): boolean {
@@ -206,13 +235,19 @@ export class Pci implements Device {
   // --- the channel ----------------------------------------------------------------------------------------------------------------
 
   // The guest speaks first.
-  onOpen(): void {}
+  onOpen(): void {
+    this.state.again = false;
+  }
 
   onClose(): void {
     this.#leaveD0();
     this.#nvme.reset();
     this.#config.reset();
     this.state.version = 0;
+  }
+
+  onReleased(channel: DeviceChannel): void {
+    if (this.state.again) channel.offerNow();
   }
 
   onPacket(packet: Packet, channel: DeviceChannel): void {
@@ -310,9 +345,8 @@ export class Pci implements Device {
         return;
       }
       case PCI_MESSAGE.ejectionComplete:
-        state.ejected = true;
         channel.report('the guest has let go of the NVMe controller', true);
-        channel.rescindNow();
+        this.#gone();
         return;
       default:
         channel.note(`${nameOf(type)}: no such request here`);

@@ -187,6 +187,11 @@ export class Scsi implements Device {
     return lun;
   }
 
+  /** True when a disk of that name is there, or was. */
+  has(name: string): boolean {
+    return this.#disks.has(name);
+  }
+
   /** Takes a disk away. False: there is none of that name. */
   detach(name: string): boolean {
     const state = this.#attached(name);

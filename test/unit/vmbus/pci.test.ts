@@ -35,6 +35,8 @@ const le32 = (...values: number[]): Uint8Array => {
 };
 
 interface Done {
+  /** Do Not Retry is not set. */
+  retry: boolean;
   status: number;
   result: number;
   id: number;
@@ -48,10 +50,10 @@ class Guest extends FakeDriver {
   #transaction = 1n;
   #ends = new Map<number, { tail: number; head: number; phase: number }>();
 
-  constructor(readOnly = false) {
+  constructor(readOnly = false, size?: number) {
     const spis: number[] = [];
     super({
-      disks: [{ ...emptyDisk(), bus: 'nvme', readOnly }],
+      disks: [{ ...emptyDisk(size), bus: 'nvme', readOnly }],
       mmio: [
         { gpa: 0xe000_0000, size: 0x0f00_0000 },
         { gpa: 0x10_0000_0000, size: 0x10_0000_0000 },
@@ -161,7 +163,12 @@ class Guest extends FakeDriver {
     q.head = (q.head + 1) % 16;
     if (q.head === 0) q.phase ^= 1;
     this.setReg(0x1004 + 8 * queue, q.head);
-    return { status: (status >> 1) & 0x7ff, result: view.getUint32(at, true), id: view.getUint16(at + 12, true) };
+    return {
+      retry: status < 0x8000,
+      status: (status >> 1) & 0x7ff,
+      result: view.getUint32(at, true),
+      id: view.getUint16(at + 12, true),
+    };
   }
 
   /** A command and what comes of it. */
@@ -264,14 +271,14 @@ test('identify: controller, namespace and list; what is not there', () => {
   const { view, bytes } = d.ram;
   assert.deepEqual(
     [view.getUint16(DATA, true), bytes[DATA + 77], view.getUint32(DATA + 516, true), bytes[DATA + 525], bytes[DATA + 512]],
-    [0x1414, 5, 1, 1, 0x66],
+    [0x1414, 5, 16, 1, 0x66],
   );
   assert.equal(identify(0, 1), 0);
   assert.deepEqual([view.getBigUint64(DATA, true), bytes[DATA + 130], bytes[DATA + 99]], [2048n, 9, 1]);
   assert.equal(identify(2), 0);
   assert.deepEqual([view.getUint32(DATA, true), view.getUint32(DATA + 4, true)], [1, 0]);
   assert.deepEqual(
-    [identify(0, 2), identify(9), d.run(0, { 0: 0x7f }).status, d.run(0, { 0: 2, 6: DATA, 10: 0x7f_00c0 }).status],
+    [identify(0, 17), identify(9), d.run(0, { 0: 0x7f }).status, d.run(0, { 0: 2, 6: DATA, 10: 0x7f_00c0 }).status],
     [0xb, 2, 1, 0x109],
   );
 });
@@ -311,7 +318,7 @@ test('queues and I/O: written data is read back, by one page, two pages and list
     [
       d.run(1, { 0: 2, 1: 1, 6: DATA, 10: 2048, 12: 0 }).status,
       d.run(1, { 0: 2, 1: 1, 6: DATA, 10: 0xffff_ffff, 11: 0xffff_ffff, 12: 0 }).status,
-      d.run(1, { 0: 2, 1: 2, 6: DATA }).status,
+      d.run(1, { 0: 2, 1: 17, 6: DATA }).status,
       d.run(1, { 0: 2, 1: 1, 6: DATA + 2 }).status,
       d.run(1, { 0: 2, 1: 1, 6: 0xffff_f000 }).status,
       d.run(1, { 0: 2, 1: 1, 6: DATA, 12: 256 }).status,
@@ -324,6 +331,201 @@ test('queues and I/O: written data is read back, by one page, two pages and list
     [0x80, 0x80, 0xb, 0x13, 4, 2, 1, 0, 0x10c, 0, 0],
   );
   assert.ok(d.spis.includes(64) && d.spis.includes(65));
+});
+
+test('Write Zeroes, Dataset Management and flush: the disk is zero there, and stays as it was where the guest may not', () => {
+  const d = new Guest();
+  d.bring();
+  d.enable();
+  d.queues();
+  const { ram } = d;
+  ram.bytes.fill(7, DATA, DATA + PAGE);
+  for (let block = 0; block < 2048; block += 8) assert.equal(d.run(1, { 0: 1, 1: 1, 6: DATA, 10: block, 12: 7 }).status, 0);
+  const at = (block: number): number => {
+    assert.equal(d.run(1, { 0: 2, 1: 1, 6: DATA + PAGE, 10: block, 12: 0 }).status, 0);
+    return ram.bytes[DATA + PAGE];
+  };
+  // More than a transfer may have.
+  assert.equal(d.run(1, { 0: 8, 1: 1, 10: 100, 12: 999 }).status, 0);
+  assert.deepEqual([99, 100, 1099, 1100].map(at), [7, 0, 0, 7]);
+  const ranges = (...list: [first: number, blocks: number][]): void =>
+    list.forEach(([first, blocks], n) => {
+      ram.view.setUint32(LIST + 16 * n, 0, true);
+      ram.view.setUint32(LIST + 16 * n + 4, blocks, true);
+      ram.view.setBigUint64(LIST + 16 * n + 8, BigInt(first), true);
+    });
+  ranges([0, 1], [2000, 48]);
+  const dsm = (count: number, attributes: number): number =>
+    d.run(1, { 0: 9, 1: 1, 6: LIST, 10: count - 1, 11: attributes }).status;
+  // Only deallocate does anything.
+  assert.deepEqual([dsm(2, 3), at(0), dsm(2, 4), at(0), at(1), at(1999), at(2000), at(2047)], [0, 7, 0, 0, 7, 7, 0, 0]);
+  ranges([5, 1], [2040, 9]);
+  assert.deepEqual([dsm(2, 4), at(5)], [0x80, 7], 'all or nothing');
+  assert.deepEqual(
+    [
+      d.run(1, { 0: 8, 1: 1, 10: 2048, 12: 0 }).status,
+      d.run(1, { 0: 9, 1: 1, 6: LIST + 2, 10: 0, 11: 4 }).status,
+      d.run(1, { 0: 0, 1: 1 }).status,
+      d.run(1, { 0: 0, 1: 0xffff_ffff }).status,
+      d.run(1, { 0: 0, 1: 17 }).status,
+      d.run(0, { 0: 6, 6: DATA, 10: 1 }).status,
+      ram.view.getUint16(DATA + 520, true),
+    ],
+    [0x80, 0x13, 0, 0, 0xb, 0, 0xc],
+  );
+  const locked = new Guest(true);
+  locked.bring();
+  locked.enable();
+  locked.queues();
+  ranges([0, 1]);
+  locked.ram.bytes.set(ram.bytes.subarray(LIST, LIST + 16), LIST);
+  assert.deepEqual(
+    [
+      locked.run(1, { 0: 8, 1: 1 }).status,
+      locked.run(1, { 0: 9, 1: 1, 6: LIST, 11: 4 }).status,
+      [...locked.vmbus.pci.written('zeros')],
+    ],
+    [0x182, 0x182, []],
+  );
+});
+
+test('a guest that deallocates all of a large disk 256 times in one command gets its answer', () => {
+  const d = new Guest(false, 2 ** 41);
+  d.bring();
+  d.enable();
+  d.queues();
+  for (let n = 0; n < 256; n++) d.ram.view.setUint32(LIST + 16 * n + 4, 0xffff_ffff, true);
+  assert.equal(d.run(1, { 0: 9, 1: 1, 6: LIST, 10: 255, 11: 4 }).status, 0);
+});
+
+test('errors as told: on their blocks, as often as said; and what may be tried again', () => {
+  const d = new Guest();
+  d.bring();
+  d.enable();
+  d.queues();
+  const { pci } = d.vmbus;
+  const io = (opcode: number, block: number): [number, boolean] => {
+    const { status, retry } = d.run(1, { 0: opcode, 1: 1, 6: DATA, 10: block, 12: 0 });
+    return [status, retry];
+  };
+  assert.equal(pci.inject('zeros', 'read-error', { first: 5, last: 5 }), true);
+  assert.deepEqual(
+    [io(2, 4), io(1, 5), io(2, 5), io(2, 5)],
+    [
+      [0, true],
+      [0, true],
+      [0x281, false],
+      [0, true],
+    ],
+  );
+  pci.inject('zeros', 'write-error', { count: 2 });
+  assert.deepEqual(
+    [io(2, 0), io(1, 0), io(8, 0), io(1, 0)],
+    [
+      [0, true],
+      [0x280, false],
+      [0x280, false],
+      [0, true],
+    ],
+  );
+  pci.inject('zeros', 'not-ready');
+  pci.inject('zeros', 'hardware-error');
+  assert.deepEqual(
+    [io(2, 0), io(2, 0), io(2, 0)],
+    [
+      [0x82, true],
+      [6, false],
+      [0, true],
+    ],
+  );
+  assert.equal(pci.inject('nobody', 'read-error'), false);
+  assert.throws(() => pci.inject('zeros', 'reset'), {
+    message: 'disk "zeros": an NVMe disk has read-error, write-error, hardware-error, not-ready, not reset',
+  });
+});
+
+test('namespaces come and go: the guest is told once, reads which, and finds what was written in one that comes back', () => {
+  const d = new Guest();
+  d.bring();
+  d.enable();
+  d.queues();
+  const { pci } = d.vmbus;
+  const list = (): number[] => {
+    assert.equal(d.run(0, { 0: 6, 6: DATA, 10: 2 }).status, 0);
+    return [0, 4, 8].map((at) => d.ram.view.getUint32(DATA + at, true));
+  };
+  const changed = (): number[] => {
+    assert.equal(d.run(0, { 0: 2, 6: DATA, 10: 0x3ff_0004 }).status, 0);
+    return [0, 4, 8].map((at) => d.ram.view.getUint32(DATA + at, true));
+  };
+  assert.equal(pci.attach({ ...emptyDisk(), name: 'second', bus: 'nvme' }), 2);
+  // Nobody has asked to be told.
+  d.submit(0, { 0: 0xc | (77 << 16) });
+  d.advance(100_000);
+  assert.deepEqual([d.done(0), list(), changed()], [undefined, [1, 2, 0], [2, 0, 0]]);
+  assert.equal(d.run(0, { 0: 9, 10: 0xb, 11: 0x1ff }).status, 0);
+  d.ram.bytes.fill(9, DATA, DATA + 512);
+  assert.equal(d.run(1, { 0: 1, 1: 2, 6: DATA, 10: 3, 12: 0 }).status, 0);
+  assert.equal(pci.detach('second'), true);
+  d.advance(100_000);
+  assert.deepEqual(d.done(0), { status: 0, result: 0x04_00_02, id: 77, retry: true });
+  assert.deepEqual(
+    [d.run(1, { 0: 2, 1: 2, 6: DATA }).status, d.run(0, { 0: 6, 1: 2, 6: DATA, 10: 0 }).status, d.ram.view.getUint32(DATA, true)],
+    [2, 0, 0],
+  );
+  // Another change before the guest has looked is no second event.
+  d.submit(0, { 0: 0xc | (78 << 16) });
+  assert.equal(pci.attach({ ...emptyDisk(), name: 'third', bus: 'nvme' }), 3);
+  d.advance(100_000);
+  assert.deepEqual([d.done(0), changed(), changed(), list()], [undefined, [2, 3, 0], [0, 0, 0], [1, 3, 0]]);
+  assert.equal(pci.attach({ ...emptyDisk(), name: 'second', bus: 'nvme' }), 2);
+  d.advance(100_000);
+  assert.deepEqual([d.done(0)?.id, list()], [78, [1, 2, 3]]);
+  assert.equal(d.run(1, { 0: 2, 1: 2, 6: DATA, 10: 3, 12: 0 }).status, 0);
+  assert.equal(d.ram.bytes[DATA], 9);
+  assert.deepEqual([pci.detach('nobody'), pci.detach('second'), pci.detach('second')], [false, true, false]);
+  assert.throws(() => pci.attach({ ...emptyDisk(), name: 'third', bus: 'nvme' }), {
+    message: 'disk "third": there is one of that name',
+  });
+});
+
+test('the last disk takes the controller along, and the next one brings it back', () => {
+  const d = new Guest();
+  const { pci } = d.vmbus;
+  d.bring();
+  d.enable();
+  const letGo = (): void => {
+    d.send(d.channel, le32(0x4249_000f, 0, 0));
+    d.pump();
+    assert.equal(d.next(2).getUint32(8, true), d.channel.relid);
+  };
+  const offered = (): void => {
+    d.pump();
+    assert.equal(d.next(1).getUint32(184, true), d.channel.relid);
+  };
+  const released = (): void => {
+    d.post(FakeDriver.message(13, d.channel.relid));
+    d.pump();
+  };
+  assert.equal(pci.detach('zeros'), true);
+  d.packet();
+  letGo();
+  released();
+  assert.equal(pci.absent, true);
+  assert.equal(pci.attach({ ...emptyDisk(), bus: 'nvme' }), 1);
+  offered();
+  d.reopen();
+  d.bring();
+  d.enable();
+  // While the guest is still letting go.
+  assert.equal(pci.detach('zeros'), true);
+  d.packet();
+  letGo();
+  assert.equal(pci.attach({ ...emptyDisk(), bus: 'nvme' }), 1);
+  released();
+  offered();
+  // A guest that has not looked at the bus yet has nothing to let go of.
+  assert.deepEqual([pci.detach('zeros'), pci.absent], [true, true]);
 });
 
 test('a full completion queue stops the controller until there is room', () => {

@@ -1,12 +1,14 @@
 /**
  * A small NVMe controller (NVM Express Base Specification 1.2; section and figure numbers are its): admin queue and up to eight I/O
- * queue pairs, PRPs, MSI-X, a namespace for each disk. What the guest asks for by a doorbell is done a fixed virtual time later.
+ * queue pairs, PRPs, MSI-X, a namespace for each disk, which may come and go. What the guest asks for by a doorbell is done a fixed virtual
+ * time later.
  */
 import type { Clock } from '../../../base/clock.ts';
 import { idFromName } from '../../../base/guid.ts';
 import { struct, u8, u16, u32, u64, type Value, viewOf } from '../../../base/struct.ts';
 import { ConfigError, type Disk, type DiskConfig } from '../../../config.ts';
 import type { Tree } from '../../../base/inspect.ts';
+import type { DiskError, DiskErrorOptions } from '../../../index.ts';
 import type { Ram } from '../../../memory/ram.ts';
 import { BLOCK, Medium, type Written } from '../scsi/medium.ts';
 import type { FunctionIds, PciBus, PciFunction } from './function.ts';
@@ -84,7 +86,17 @@ const ADMIN = {
   getFeatures: 0xa,
   asyncEventRequest: 0xc,
 } as const;
-const NVM = { flush: 0, write: 1, read: 2 } as const;
+const NVM = { flush: 0, write: 1, read: 2, writeZeroes: 8, datasetManagement: 9 } as const;
+/** ONCS: Dataset Management, Write Zeroes. */
+const ONCS = 0xc;
+/** OAES, and what Set Features asks for: notices that namespaces have changed; the event, and the log page that tells which (5.2). */
+const NAMESPACE_NOTICES = 1 << 8;
+const CHANGED_NAMESPACES = { event: 0x04_00_02, page: 4 } as const;
+/** Dataset Management (6.7): a range's bytes; attribute Deallocate. */
+const DsmRange = struct('DsmRange', { Attributes: u32, Blocks: u32, First: u64 }, { size: 16 });
+const DEALLOCATE = 4;
+/** Bytes that one command deallocates at most: it is a hint, and the guest could ask for all of a disk 256 times. */
+const MAX_DEALLOCATED = 2 ** 32;
 const FEATURE = { temperature: 4, writeCache: 6, queues: 7, asyncEvents: 0xb } as const;
 
 /** Status codes (4.6.1): code and, from bit 8 on, type. */
@@ -93,9 +105,11 @@ const SC = {
   invalidOpcode: 1,
   invalidField: 2,
   dataTransferError: 4,
+  internalError: 6,
   invalidNamespace: 0xb,
   invalidPrp: 0x13,
   lbaOutOfRange: 0x80,
+  namespaceNotReady: 0x82,
   cqInvalid: 0x100,
   queueId: 0x101,
   queueSize: 0x102,
@@ -108,8 +122,26 @@ const SC = {
   writeFault: 0x280,
   readError: 0x281,
 } as const;
-/** Asynchronous events that may be asked for; none ever comes. */
+/** Asynchronous events that may be asked for. */
 const MAX_ASYNC = 4;
+/** Errors by name; what is not here only a SCSI disk can have. */
+const FAULTS: Partial<Record<DiskError, Pick<Fault, 'status' | 'on'>>> = {
+  'read-error': { status: SC.readError, on: 'read' },
+  'write-error': { status: SC.writeFault, on: 'write' },
+  'hardware-error': { status: SC.internalError, on: 'any' },
+  'not-ready': { status: SC.namespaceNotReady, on: 'any' },
+};
+/** What may get better when it is tried again. */
+const PASSING: readonly number[] = [SC.namespaceNotReady];
+
+/** An error that commands will get, on these blocks, so many times more. */
+interface Fault {
+  status: number;
+  on: 'read' | 'write' | 'any';
+  first: number;
+  last: number;
+  count: number;
+}
 
 interface SubmissionQueue {
   id: number;
@@ -132,10 +164,16 @@ interface CompletionQueue {
 
 interface Namespace {
   name: string;
+  /** False: taken away. What was written stays for the next time. */
+  present: boolean;
   readOnly: boolean;
   written: Written;
+  faults: Fault[];
   reads: number;
   writes: number;
+  /** Blocks that were deallocated, and written with zeroes. */
+  deallocated: number;
+  zeroed: number;
 }
 
 interface NvmeState {
@@ -147,7 +185,12 @@ interface NvmeState {
   acq: bigint;
   sqs: SubmissionQueue[];
   cqs: CompletionQueue[];
-  asyncRequests: number;
+  /** Command ids of asynchronous event requests; the events that the guest wants. */
+  asyncRequests: number[];
+  asyncEvents: number;
+  /** Namespaces that have come or gone since the guest has read that log page, and whether it has been told. */
+  changed: number[];
+  told: boolean;
   namespaces: Namespace[];
 }
 
@@ -179,7 +222,10 @@ export class Nvme implements PciFunction {
     acq: 0n,
     sqs: [],
     cqs: [],
-    asyncRequests: 0,
+    asyncRequests: [],
+    asyncEvents: 0,
+    changed: [],
+    told: false,
     namespaces: [],
   };
   readonly #bus: PciBus;
@@ -194,25 +240,77 @@ export class Nvme implements PciFunction {
     clock.on(ALARM, () => this.#work());
   }
 
-  /** Gives the controller another namespace; its number. Throws `ConfigError`. */
+  /**
+   * Gives the controller another namespace, also while it runs; its number. One of this name that was there before still has what was
+   * written. Throws `ConfigError`.
+   */
   attach({ name, disk, readOnly = false, dvd, written }: DiskConfig): number {
     const { namespaces } = this.state;
     if (dvd) throw new ConfigError(`disk "${name}": a DVD drive is not an NVMe disk`);
-    if (this.#disks.has(name)) throw new ConfigError(`disk "${name}": there is one of that name`);
-    if (namespaces.length >= MAX_NAMESPACES)
+    const before = namespaces.findIndex((n) => n.name === name);
+    if (namespaces[before]?.present) throw new ConfigError(`disk "${name}": there is one of that name`);
+    if (before < 0 && namespaces.length >= MAX_NAMESPACES)
       throw new ConfigError(`disk "${name}": there are ${MAX_NAMESPACES} NVMe disks already`);
     if (disk.size < disk.sectorSize || disk.size % disk.sectorSize !== 0 || ![512, 4096].includes(disk.sectorSize))
       throw new ConfigError(`disk "${name}": ${disk.size} bytes are not whole sectors of 512 or 4096 bytes`);
-    const state: Namespace = { name, readOnly, written: {}, reads: 0, writes: 0 };
+    const state: Namespace = {
+      ...{ name, present: true, readOnly, written: namespaces[before]?.written ?? {} },
+      ...{ faults: [], reads: 0, writes: 0, deallocated: 0, zeroed: 0 },
+    };
     const medium = new Medium(disk, state.written);
     for (const [offset, data] of written ?? [])
       if (!medium.write(offset, data)) throw new ConfigError(`disk "${name}": its image cannot be read at ${offset}`);
     this.#disks.set(name, disk);
-    return namespaces.push(state);
+    const id = before < 0 ? namespaces.length + 1 : before + 1;
+    namespaces[id - 1] = state;
+    this.#changed(id);
+    return id;
   }
 
+  /** Takes a namespace away. */
+  detach(name: string): void {
+    this.state.namespaces.forEach((ns, n) => {
+      if (ns.name !== name || !ns.present) return;
+      ns.present = false;
+      this.#changed(n + 1);
+    });
+  }
+
+  /** Names of the namespaces that are there. */
+  get names(): string[] {
+    return this.state.namespaces.filter((n) => n.present).map((n) => n.name);
+  }
+
+  /** True when a namespace of that name is there, or was. */
   has(name: string): boolean {
     return this.#disks.has(name);
+  }
+
+  /** The next `count` commands that read or write a namespace, on blocks `first` to `last` if given, end in this error. False: none such. */
+  inject(
+    name: string,
+    error: DiskError,
+    { first = 0, last = Number.MAX_SAFE_INTEGER, count = 1 }: DiskErrorOptions = {},
+  ): boolean {
+    const ns = this.state.namespaces.find((n) => n.name === name && n.present);
+    const fault = FAULTS[error];
+    if (!fault) throw new ConfigError(`disk "${name}": an NVMe disk has ${Object.keys(FAULTS).join(', ')}, not ${error}`);
+    ns?.faults.push({ ...fault, first, last, count });
+    return ns !== undefined;
+  }
+
+  /** Tells the guest of it, if it wants to know. */
+  #changed(id: number): void {
+    const { state } = this;
+    if (!(state.csts & CSTS.ready)) return;
+    if (!state.changed.includes(id)) state.changed.push(id);
+    if (!state.told) this.#wake();
+  }
+
+  /** A namespace that is there. */
+  #namespace(id: number): Namespace | undefined {
+    const ns = this.state.namespaces[id - 1];
+    return ns?.present ? ns : undefined;
   }
 
   /** What the guest has written to a disk: offsets and bytes, ascending. */
@@ -331,7 +429,7 @@ export class Nvme implements PciFunction {
   }
 
   #stop(): void {
-    Object.assign(this.state, { csts: 0, sqs: [], cqs: [], asyncRequests: 0 });
+    Object.assign(this.state, { csts: 0, sqs: [], cqs: [], asyncRequests: [], asyncEvents: 0, changed: [], told: false });
     this.#clock.cancel(ALARM);
   }
 
@@ -381,26 +479,52 @@ export class Nvme implements PciFunction {
         sq.head = (sq.head + 1) % sq.entries;
         const command = Command.get(viewOf(bytes), 0);
         const outcome = sq.id === 0 ? this.#admin(command) : this.#io(command);
-        if (outcome === 'later') continue;
-        const status = typeof outcome === 'number' ? outcome : SC.success;
-        const answer = Completion.make({
-          Result: typeof outcome === 'number' ? 0 : outcome.result,
-          SqHead: sq.head,
-          SqId: sq.id,
-          CommandId: command.CommandId,
-          // Do not retry: nothing gets better by that.
-          Status: (status === SC.success ? 0 : 0x8000) | ((status & 0x7ff) << 1) | cq.phase,
-        });
-        if (!this.#to(cq.base + cq.tail * Completion.size, answer)) {
-          this.#fatal(`completion queue ${cq.id} is not in RAM`);
-          return;
-        }
-        cq.tail = (cq.tail + 1) % cq.entries;
-        if (cq.tail === 0) cq.phase ^= 1;
-        if (cq.vector >= 0) told.add(cq.vector);
+        if (outcome !== 'later' && !this.#complete(sq, cq, command.CommandId, outcome, told)) return;
       }
     }
+    this.#notify(told);
     for (const vector of told) this.#bus.interrupt(vector);
+  }
+
+  /** Answers a command; there is room for that. False: the queue is not in RAM. */
+  #complete(
+    sq: SubmissionQueue,
+    cq: CompletionQueue,
+    id: number,
+    outcome: Exclude<Outcome, 'later'>,
+    told: Set<number>,
+  ): boolean {
+    const status = typeof outcome === 'number' ? outcome : SC.success;
+    const retry = status === SC.success || PASSING.includes(status);
+    const answer = Completion.make({
+      Result: typeof outcome === 'number' ? 0 : outcome.result,
+      SqHead: sq.head,
+      SqId: sq.id,
+      CommandId: id,
+      // Do Not Retry where nothing gets better by that.
+      Status: (retry ? 0 : 0x8000) | ((status & 0x7ff) << 1) | cq.phase,
+    });
+    if (!this.#to(cq.base + cq.tail * Completion.size, answer)) {
+      this.#fatal(`completion queue ${cq.id} is not in RAM`);
+      return false;
+    }
+    cq.tail = (cq.tail + 1) % cq.entries;
+    if (cq.tail === 0) cq.phase ^= 1;
+    if (cq.vector >= 0) told.add(cq.vector);
+    return true;
+  }
+
+  /** Tells the guest that namespaces have come or gone, once until it has looked which (5.2). */
+  #notify(told: Set<number>): void {
+    const { state } = this;
+    const [sq] = state.sqs;
+    const [cq] = state.cqs;
+    if (state.told || state.changed.length === 0 || !(state.asyncEvents & NAMESPACE_NOTICES) || !sq || !cq) return;
+    if ((cq.tail + 1) % cq.entries === cq.head) return;
+    const id = state.asyncRequests.shift();
+    if (id === undefined) return;
+    state.told = true;
+    this.#complete(sq, cq, id, { result: CHANGED_NAMESPACES.event }, told);
   }
 
   #fatal(message: string): void {
@@ -434,8 +558,8 @@ export class Nvme implements PciFunction {
       case ADMIN.getFeatures:
         return this.#feature(c);
       case ADMIN.asyncEventRequest:
-        if (state.asyncRequests >= MAX_ASYNC) return SC.asyncLimit;
-        state.asyncRequests++;
+        if (state.asyncRequests.length >= MAX_ASYNC) return SC.asyncLimit;
+        state.asyncRequests.push(c.CommandId);
         return 'later';
       case ADMIN.abort:
         // Nothing is under way for long enough: bit 0 says that it was not aborted.
@@ -454,6 +578,8 @@ export class Nvme implements PciFunction {
       case FEATURE.writeCache:
         return set ? SC.invalidField : { result: 1 };
       case FEATURE.asyncEvents:
+        if (set) this.state.asyncEvents = c.Dw11;
+        return { result: this.state.asyncEvents };
       case FEATURE.temperature:
         return { result: 0 };
       default:
@@ -497,10 +623,15 @@ export class Nvme implements PciFunction {
       out.set(new TextEncoder().encode(s.padEnd(length).slice(0, length)), at);
     switch (c.Dw10 & 0xff) {
       case 0: {
-        if (c.Nsid === 0 || c.Nsid > namespaces.length) return SC.invalidNamespace;
-        const { name, readOnly } = namespaces[c.Nsid - 1];
+        if (c.Nsid === 0 || c.Nsid > MAX_NAMESPACES) return SC.invalidNamespace;
+        const ns = this.#namespace(c.Nsid);
+        // Of one that is not active, zeroes (5.11).
+        if (!ns) break;
+        const { name, readOnly } = ns;
         const disk = this.#disk(c.Nsid);
         const blocks = BigInt(disk.size / disk.sectorSize);
+        // NSFEAT: thin provisioning.
+        v.setUint8(24, 1);
         for (const at of [0, 8, 16]) v.setBigUint64(at, blocks, true);
         // NSATTR: write protected.
         v.setUint8(99, readOnly ? 1 : 0);
@@ -516,18 +647,20 @@ export class Nvme implements PciFunction {
         text(64, 8, '1.0');
         v.setUint8(77, MDTS);
         v.setUint32(80, VERSION, true);
+        v.setUint32(92, NAMESPACE_NOTICES, true);
         v.setUint8(258, MAX_ASYNC - 1);
         v.setUint8(259, MAX_ASYNC - 1);
         // Entry sizes as powers of two, least and most.
         v.setUint8(512, 0x66);
         v.setUint8(513, 0x44);
-        v.setUint32(516, namespaces.length, true);
+        v.setUint32(516, MAX_NAMESPACES, true);
+        v.setUint16(520, ONCS, true);
         v.setUint8(525, 1);
         break;
       case 2:
         namespaces
           .map((_, n) => n + 1)
-          .filter((id) => id > c.Nsid)
+          .filter((id) => id > c.Nsid && this.#namespace(id))
           .forEach((id, n) => {
             v.setUint32(4 * n, id, true);
           });
@@ -538,7 +671,7 @@ export class Nvme implements PciFunction {
     return this.#give(c, out);
   }
 
-  /** 5.10: errors (none), health, firmware slots. */
+  /** 5.10: errors (none), health, firmware slots, changed namespaces. */
   #logPage(c: Command): Outcome {
     const length = (((c.Dw10 >>> 16) & 0xfff) + 1) * 4;
     const log = new Uint8Array(length);
@@ -555,6 +688,17 @@ export class Nvme implements PciFunction {
         log.set(health.subarray(0, length));
         break;
       }
+      case CHANGED_NAMESPACES.page: {
+        const { state } = this;
+        const list = viewOf(log);
+        state.changed.forEach((id, n) => {
+          if (4 * n < length) list.setUint32(4 * n, id, true);
+        });
+        // Retain Asynchronous Event.
+        if (c.Dw10 & 0x8000) break;
+        Object.assign(state, { changed: [], told: false });
+        break;
+      }
       default:
         return SC.logPage;
     }
@@ -562,38 +706,100 @@ export class Nvme implements PciFunction {
   }
 
   #io(c: Command): Outcome {
-    const { namespaces } = this.state;
     if (c.Flags & 0xc0) return SC.invalidField;
-    if (c.Opcode === NVM.flush) return c.Nsid > namespaces.length && c.Nsid !== 0xffff_ffff ? SC.invalidNamespace : SC.success;
-    if (c.Opcode !== NVM.read && c.Opcode !== NVM.write) return SC.invalidOpcode;
-    if (c.Nsid === 0 || c.Nsid > namespaces.length) return SC.invalidNamespace;
-    const ns = namespaces[c.Nsid - 1];
+    if (c.Opcode === NVM.flush && c.Nsid === 0xffff_ffff) return SC.success;
+    const known = Object.values<number>(NVM).includes(c.Opcode);
+    if (!known) return SC.invalidOpcode;
+    if (c.Nsid === 0 || c.Nsid > MAX_NAMESPACES) return SC.invalidNamespace;
+    const ns = this.#namespace(c.Nsid);
+    // One that has gone is not active any more (6.1.4).
+    if (!ns) return SC.invalidField;
     const disk = this.#disk(c.Nsid);
-    const length = ((c.Dw12 & 0xffff) + 1) * disk.sectorSize;
+    switch (c.Opcode) {
+      case NVM.flush:
+        // What is written is written.
+        return SC.success;
+      case NVM.datasetManagement:
+        return this.#datasetManagement(c, ns, disk);
+      case NVM.writeZeroes: {
+        const range = this.#range(c, disk);
+        if (typeof range === 'number') return range;
+        const fault = ns.readOnly ? SC.readOnly : this.#fault(ns, disk, 'write', range);
+        if (fault !== undefined) return fault;
+        ns.zeroed += range.length / disk.sectorSize;
+        return new Medium(disk, ns.written).zero(range.offset, range.length) ? SC.success : SC.writeFault;
+      }
+      default:
+        return this.#transfer(c, ns, disk);
+    }
+  }
+
+  /** The blocks that a command names, in bytes; or why there are none such. */
+  #range(c: Command, { sectorSize, size }: Disk): { offset: number; length: number } | number {
+    const length = ((c.Dw12 & 0xffff) + 1) * sectorSize;
     const first = BigInt(c.Dw10) | (BigInt(c.Dw11) << 32n);
-    const end = first * BigInt(disk.sectorSize) + BigInt(length);
-    if (length > MAX_TRANSFER) return SC.invalidField;
-    if (end > BigInt(disk.size)) return SC.lbaOutOfRange;
-    const offset = Number(end) - length;
+    const end = first * BigInt(sectorSize) + BigInt(length);
+    return end > BigInt(size) ? SC.lbaOutOfRange : { offset: Number(end) - length, length };
+  }
+
+  /** The injected error that a command gets, if any; it is used up by that. */
+  #fault(
+    ns: Namespace,
+    { sectorSize }: Disk,
+    on: 'read' | 'write',
+    range: { offset: number; length: number },
+  ): number | undefined {
+    const first = range.offset / sectorSize;
+    const end = first + range.length / sectorSize;
+    const hit = ns.faults.find((f) => (f.on === 'any' || f.on === on) && first <= f.last && end > f.first);
+    if (!hit) return undefined;
+    hit.count--;
+    if (hit.count <= 0) ns.faults.splice(ns.faults.indexOf(hit), 1);
+    return hit.status;
+  }
+
+  #transfer(c: Command, ns: Namespace, disk: Disk): Outcome {
+    const range = this.#range(c, disk);
+    if (((c.Dw12 & 0xffff) + 1) * disk.sectorSize > MAX_TRANSFER) return SC.invalidField;
+    if (typeof range === 'number') return range;
     const medium = new Medium(disk, ns.written);
     if (c.Opcode === NVM.read) {
       ns.reads++;
-      const data = medium.read(offset, length);
+      const fault = this.#fault(ns, disk, 'read', range);
+      if (fault !== undefined) return fault;
+      const data = medium.read(range.offset, range.length);
       return data ? this.#give(c, data) : SC.readError;
     }
     if (ns.readOnly) return SC.readOnly;
-    const pieces = this.#prps(c, length);
-    if (!pieces) return SC.invalidPrp;
-    const data = new Uint8Array(length);
-    let at = 0;
-    for (const [gpa, n] of pieces) {
-      const from = this.#from(gpa, n);
-      if (!from) return SC.dataTransferError;
-      data.set(from, at);
-      at += n;
-    }
+    const data = this.#take(c, range.length);
+    if (typeof data === 'number') return data;
     ns.writes++;
-    return medium.write(offset, data) ? SC.success : SC.writeFault;
+    const fault = this.#fault(ns, disk, 'write', range);
+    if (fault !== undefined) return fault;
+    return medium.write(range.offset, data) ? SC.success : SC.writeFault;
+  }
+
+  /** 6.7: blocks that the guest has no use for are zero from then on, and of the rest nothing is made. */
+  #datasetManagement(c: Command, ns: Namespace, disk: Disk): Outcome {
+    const data = this.#take(c, ((c.Dw10 & 0xff) + 1) * DsmRange.size);
+    if (typeof data === 'number') return data;
+    if (!(c.Dw11 & DEALLOCATE)) return SC.success;
+    if (ns.readOnly) return SC.readOnly;
+    const blocks = BigInt(disk.size / disk.sectorSize);
+    const ranges = Array.from({ length: data.length / DsmRange.size }, (_, n) => DsmRange.get(viewOf(data), n * DsmRange.size));
+    if (ranges.some((r) => r.First + BigInt(r.Blocks) > blocks)) return SC.lbaOutOfRange;
+    const medium = new Medium(disk, ns.written);
+    let left = MAX_DEALLOCATED;
+    for (const { First, Blocks } of ranges) {
+      const range = { offset: Number(First) * disk.sectorSize, length: Blocks * disk.sectorSize };
+      left -= range.length;
+      if (left < 0) break;
+      const fault = Blocks > 0 ? this.#fault(ns, disk, 'write', range) : undefined;
+      if (fault !== undefined) return fault;
+      ns.deallocated += Blocks;
+      if (!medium.zero(range.offset, range.length)) return SC.writeFault;
+    }
+    return SC.success;
   }
 
   // --- memory -------------------------------------------------------------------------------------------------------------------
@@ -615,6 +821,21 @@ export class Nvme implements PciFunction {
       at += n;
     }
     return SC.success;
+  }
+
+  /** The data that a command brings, or what is wrong with its PRPs. */
+  #take(c: Command, length: number): Uint8Array | number {
+    const pieces = this.#prps(c, length);
+    if (!pieces) return SC.invalidPrp;
+    const data = new Uint8Array(length);
+    let at = 0;
+    for (const [gpa, n] of pieces) {
+      const from = this.#from(gpa, n);
+      if (!from) return SC.dataTransferError;
+      data.set(from, at);
+      at += n;
+    }
+    return data;
   }
 
   /** Physical pieces of `length` bytes (4.3). undefined: the entries make no sense. */
@@ -666,20 +887,21 @@ export class Nvme implements PciFunction {
   }
 
   inspect(): Tree {
-    const { cc, csts, sqs, cqs, namespaces } = this.state;
+    const { cc, csts, sqs, cqs, asyncRequests, namespaces } = this.state;
     return {
       enabled: (cc & CC_ENABLE) !== 0,
       ready: (csts & CSTS.ready) !== 0,
       fatal: (csts & CSTS.fatal) !== 0,
       submissionQueues: sqs.map(({ base, ...q }) => ({ ...q, base: `0x${base.toString(16)}` })),
       completionQueues: cqs.map(({ base, ...q }) => ({ ...q, base: `0x${base.toString(16)}` })),
-      namespaces: namespaces.map(({ name, readOnly, reads, writes, written }) => ({
+      asyncRequests: asyncRequests.length,
+      namespaces: namespaces.map(({ name, written, faults, ...ns }, n) => ({
+        id: n + 1,
         name,
         format: this.#disks.get(name)?.format ?? 'not there',
         bytes: this.#disks.get(name)?.size ?? 0,
-        readOnly,
-        reads,
-        writes,
+        ...ns,
+        faults: faults.length,
         writtenBytes: Object.keys(written).length * BLOCK,
       })),
     };
