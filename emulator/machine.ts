@@ -52,6 +52,7 @@ import type {
   Until,
   VmbusInfo,
 } from './index.ts';
+import { InputLog } from './input-log.ts';
 import { Bus } from './memory/bus.ts';
 import { PAGE, Ram } from './memory/ram.ts';
 import { type Personality, personality } from './personalities.ts';
@@ -101,8 +102,6 @@ interface LoopState {
   spins: number;
   /** Instructions each VP has retired. */
   retired: number[];
-  /** What came from outside, each with the instruction count at which the guest got it: the input log. */
-  inputLog: ({ instructions: number } & OutsideInput)[];
 }
 
 /** Console bytes, what a debugger has changed of the platform, a key, a movement of the mouse, another resolution, what the network or a socket asked for, a cable, a network card. */
@@ -147,7 +146,8 @@ class HyperVMachine implements Machine {
   readonly #platformName: string;
   readonly #history: RamHistory;
   readonly #quantum: number;
-  readonly #loop: LoopState = { current: 0, turn: 0, spins: 0, retired: [], inputLog: [] };
+  readonly #loop: LoopState = { current: 0, turn: 0, spins: 0, retired: [] };
+  readonly #inputs = new InputLog<OutsideInput>();
   /** State of every part by name: what snapshots, the hash and inspect go over. */
   readonly #state: Record<string, object>;
   /** Subtrees of parts that nothing else here needs. */
@@ -328,6 +328,7 @@ class HyperVMachine implements Machine {
       clock: clock.state,
       memory: this.#ram.state,
       loop: this.#loop,
+      inputs: this.#inputs.state,
       gic: gic.state,
       timer: timer.state,
       pmu: this.#pmu.state,
@@ -595,7 +596,7 @@ class HyperVMachine implements Machine {
   /** Input enters between slices only, stamped with the instruction count. */
   #takeInput(): void {
     for (const bytes of this.#typed) {
-      this.#loop.inputLog.push({ instructions: this.#clock.state.instructions, bytes });
+      this.#inputs.add(this.#clock.state.instructions, { bytes });
       this.#console.input(bytes);
     }
     this.#typed = [];
@@ -603,7 +604,7 @@ class HyperVMachine implements Machine {
 
   /** Input that was `taken` at once, between two slices, goes to the log like the console's. */
   #outside(input: OutsideInput, taken: boolean): boolean {
-    if (taken) this.#loop.inputLog.push({ instructions: this.#clock.state.instructions, ...input });
+    if (taken) this.#inputs.add(this.#clock.state.instructions, input);
     return taken;
   }
 
@@ -773,7 +774,7 @@ class HyperVMachine implements Machine {
     return this.#outside({ link: up }, this.#vmbus.network.setLink(up));
   }
   networkInput(event: NetworkEvent): void {
-    // The log keeps it as long as the machine lives: snapshots share the bytes.
+    // The log keeps it for long: snapshots share the bytes.
     if ('data' in event) freeze(event.data);
     this.#vmbus.network.event(event);
     this.#outside({ network: event }, true);
@@ -796,6 +797,7 @@ class HyperVMachine implements Machine {
   tree(): Tree {
     const { clock, ram } = { clock: this.#clock, ram: this.#ram };
     const loop = this.#loop;
+    const inputs = this.#inputs.state;
     return {
       time: {
         now: clock.now,
@@ -804,7 +806,8 @@ class HyperVMachine implements Machine {
       },
       vps: this.#cpu.vps.map((vp) => ({ state: this.vpState(vp.index), retired: loop.retired[vp.index] })),
       turn: { vp: loop.current, left: loop.turn, spins: loop.spins, quantum: this.#quantum },
-      inputs: loop.inputLog.length,
+      inputs: inputs.entries.length,
+      ...(inputs.missing < 0 ? {} : { inputsMissingUpTo: inputs.missing }),
       memory: {
         size: ram.size,
         installed: ram.installed,

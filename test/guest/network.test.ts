@@ -352,8 +352,8 @@ say NAME "$(nslookup example.org 2>&1 | grep -o REFUSED | sort -u)"`,
       'network: the name example.org is not in "allow"',
     ]);
     // Everything that came in is in the input log, with the instruction count.
-    const { inputLog } = (guest.machine.inspect().state as Inspect).loop as {
-      inputLog: { instructions: number; network?: { kind: string } }[];
+    const { entries: inputLog } = (guest.machine.inspect().state as Inspect).inputs as {
+      entries: { instructions: number; network?: { kind: string } }[];
     };
     const counts = inputLog.map((e) => e.instructions);
     assert.ok(inputLog.filter((e) => e.network?.kind === 'data').length >= 2);
