@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import { type Exit, type HypercallInfo, hypercallNames } from '../../emulator/index.ts';
+import { summarize } from '../linux/summary.ts';
 import { describeStop, describeTraceEvent, lostInterrupts } from '../describe.ts';
 import { Guest, MACHINE_HELP, MACHINE_OPTIONS, machineConfig, matcher, openDisks, openNetwork, openSockets } from './guest.ts';
 import { png } from '../screen.ts';
@@ -21,7 +22,8 @@ ${MACHINE_HELP}
   --until-console TEXT     end when the guest's console has shown TEXT
   --max-instructions N     end after N instructions
   --screenshot FILE        at the end write what the guest's display shows to a PNG file
-  --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls, engine } as JSON
+  --report FILE            write { exit, instructions, hostSeconds, mips, stateHash, console, hypercalls, engine } as JSON; of a Linux
+                           that did not power off { linux: { release, tasks with their stacks, the end of the log } }, too
   --trace KIND,...         print events of these kinds: hypercall, vp-register, message, signal, interrupt, timer, packet, mmio,
                            psci, fault, smccc, synic, channel, frame, undefined, service, guest, crash; vmbus (messages,
                            channels, packets, signals) or all
@@ -267,7 +269,8 @@ export async function runCommand(args: string[]): Promise<number> {
     const { instructions, hostSeconds, console } = total;
     const calls = Object.fromEntries([...hypercalls].sort());
     const engine = (guest as Guest).machine.engineStatistics();
-    const report = { exit: end, instructions, hostSeconds, mips, stateHash, console, hypercalls: calls, engine };
+    const linux = end === 'power-off' ? undefined : summarize((guest as Guest).kernel);
+    const report = { exit: end, instructions, hostSeconds, mips, stateHash, console, hypercalls: calls, engine, linux };
     fs.writeFileSync(v.report, `${JSON.stringify(report, null, 2)}\n`);
   }
   return STATUS[end];

@@ -15,15 +15,22 @@ import { UserError } from '../user-error.ts';
 import type { Command } from './evaluate.ts';
 import { shownFrames } from './stack.ts';
 
+/** From the image's header to code that is mapped for as long as the kernel runs (arch/arm64/include/asm/memory.h, SEGMENT_ALIGN). */
+const CODE_AT = 0x10000n;
 /** Records of the log that are sent, at most: the newest. */
 const MAX_LOG = 2000;
 
 /** The kernel's objects as the VP at hand sees them. Throws UserError before there is a kernel. */
 function objectsOf(session: Session): KernelObjects {
   const { kernel, machine } = session.debuggee;
-  if (!kernel.image) throw new UserError('No Linux kernel has been found in the guest (yet)');
-  const at = session.stopAt?.vp ?? 0;
-  const vp = machine.vpState(at) === 'off' ? 0 : at;
+  const { image } = kernel;
+  if (!image) throw new UserError('No Linux kernel has been found in the guest (yet)');
+  const all = Array.from({ length: machine.vpCount }, (_, vp) => vp);
+  // While user space runs, a VP may not see the kernel's memory (CONFIG_UNMAP_KERNEL_AT_EL0).
+  const vp = [session.stopAt?.vp ?? 0, ...all].find(
+    (n) => machine.vpState(n) !== 'off' && machine.translate(n, image.base + CODE_AT) !== undefined,
+  );
+  if (vp === undefined) throw new UserError("No VP sees the kernel's memory now: all run user space; stop in the kernel");
   session.refreshModules(vp);
   return new KernelObjects(kernel, vp);
 }
