@@ -26,9 +26,11 @@ function ringView(name: string, ring: RingInfo): RingView {
   };
 }
 
-const ringText = (ring: GuestRing): string => {
+/** `reads`: the guest is the ring's reader, and knows how far it is before it tells the host. */
+const ringText = (ring: GuestRing, reads: boolean): string => {
   const index = (n: number | undefined): string => (n === undefined ? '?' : hex(n));
-  const own = ring.privateRead === undefined || ring.privateRead === ring.read ? '' : ` (${index(ring.privateRead)} of its own)`;
+  const own =
+    !reads || ring.privateRead === undefined || ring.privateRead === ring.read ? '' : ` (${index(ring.privateRead)} of its own)`;
   return `read ${index(ring.read)}${own}, write ${index(ring.write)}, interrupt mask ${ring.interruptMask ?? '?'}, ${ring.size ?? '?'} bytes`;
 };
 
@@ -48,8 +50,8 @@ function guestLines(c: GuestChannel): string[] {
     ['sub-channels', c.subChannels?.join(', ')],
     ['callback', c.callback],
     ['callback mode', c.callbackMode],
-    ['outbound', c.outbound && ringText(c.outbound)],
-    ['inbound', c.inbound && ringText(c.inbound)],
+    ['outbound', c.outbound && ringText(c.outbound, false)],
+    ['inbound', c.inbound && ringText(c.inbound, true)],
   ];
   return rows.flatMap(([name, value]) => (value === undefined ? [] : [`${name}: ${value}`]));
 }

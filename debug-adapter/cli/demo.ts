@@ -59,6 +59,7 @@ export async function demo(args: string[]): Promise<number> {
     } else if (end.kind === 'hypercall') {
       channelsShown = true;
       heading('The guest has connected to VMBus; these are its channels');
+      kernel.refreshModules(0);
       for (const line of describeVmbus(vmbusView(machine, kernel))) out(line);
       heading("Going on to the guest's own power-off");
     } else {
