@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { test } from 'node:test';
 import type { DebugProtocol } from '@vscode/debugprotocol';
 import type { CustomRequests } from '../../debug-adapter/protocol.ts';
@@ -238,4 +241,37 @@ test('frames show the disassembly of their function as a document, and lines of 
   );
   assert.match(await dc.refused('source', { sourceReference: 99 }), /another session/);
   await dc.finish('listing');
+});
+
+test('the trace: kinds and file by launch.json, then others in the Debug Console', async (t) => {
+  const dc = await Client.start(t);
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hyperstep-trace-'));
+  t.after(() => fs.rmSync(folder, { recursive: true }));
+  const traceFile = path.join(folder, 'trace.jsonl');
+  const args = {
+    kernel: EMBEDDED,
+    memory: 64,
+    stopOnHypercalls: ['HvCallPostMessage'],
+    trace: ['vp-register', 'psci'],
+    traceFile,
+  };
+  await dc.launch(args);
+  await dc.stopped();
+  const say = async (expression: string) =>
+    (await dc.request<{ result: string }>('evaluate', { expression, context: 'repl' }, true)).result;
+  assert.equal(await say('trace'), `Traced: vp-register, psci, to ${traceFile}.`);
+  assert.equal(await say('trace message,hypercalls'), 'Traced: message, hypercall.');
+  const lines = fs.readFileSync(traceFile, 'utf8').trim().split('\n');
+  const kinds = lines.map((line) => (JSON.parse(line) as { kind: string }).kind);
+  assert.deepEqual([...new Set(kinds)].sort(), ['psci', 'vp-register']);
+  assert.match(
+    await dc.refused('evaluate', { expression: 'trace noise', context: 'repl' }),
+    /^trace noise: expected hypercall, /,
+  );
+  await dc.request('continue', { threadId: 1 });
+  const { output } = await dc.event<{ output: string }>('output', (e) => / message <- InitiateContact /.test(e.output));
+  assert.match(output, /^\d+\.\d{9} message <- InitiateContact .*\n\d+\.\d{9} message -> VersionResponse /m);
+  assert.doesNotMatch(output, /vp-register/);
+  await dc.stopped();
+  assert.equal(await say('trace off'), 'Nothing is traced.');
 });

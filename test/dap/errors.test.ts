@@ -44,6 +44,9 @@ test('bad launch arguments: one clear message each, before anything starts', asy
     [{ kernel: EMBEDDED, initrd: file('initrd', 'not an initramfs') }, /initrd/],
     [{ kernel: EMBEDDED, stopOnHypercalls: ['HvCallNothing'] }, /"stopOnHypercalls": unknown hypercall "HvCallNothing"/],
     [{ kernel: EMBEDDED, stopOnHypercalls: 'HvCallPostMessage' }, /"stopOnHypercalls" must be a list/],
+    [{ kernel: EMBEDDED, trace: 'all' }, /"trace" must be a list such as/],
+    [{ kernel: EMBEDDED, trace: ['hypercall', 'noise'] }, /"trace": noise: expected hypercall, /],
+    [{ kernel: EMBEDDED, traceFile: path.join(folder, 'no', 'trace') }, /"traceFile": cannot write/],
     [{ kernel: EMBEDDED, consoleLog: path.join(folder, 'no', 'log') }, /"consoleLog": cannot write/],
   ];
   const dc = await Client.start(t);
