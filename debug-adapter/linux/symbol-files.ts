@@ -40,6 +40,10 @@ export class SymbolFiles {
   readonly #moduleFiles = new Map<string, Map<string, string[]>>();
   /** Modules that were looked for, by name and base. */
   readonly #tried = new Set<string>();
+  /** Called with words for the user when debug information is found to be damaged; what is not damaged is used. */
+  onDamage: (text: string) => void = () => {};
+  /** How many problems of a file were told. */
+  readonly #told = new WeakMap<LoadedSymbols, number>();
   /** Called when names can be asked for, or a file has come or gone. */
   onChange: () => void = () => {};
 
@@ -162,7 +166,10 @@ export class SymbolFiles {
         const symbols = new LoadedSymbols(info);
         this.#loaded = [symbols, ...this.#loaded];
         this.placeKernel();
-        void info.complete.then(() => this.onChange());
+        void info.complete.then(() => {
+          this.#tellDamage(symbols);
+          this.onChange();
+        });
         return;
       } catch (error) {
         if (!(error instanceof SymbolFileError)) throw error;
@@ -197,6 +204,15 @@ export class SymbolFiles {
         yield file;
       }
     }
+  }
+
+  #tellDamage(symbols: LoadedSymbols): void {
+    const { problems } = symbols;
+    const told = this.#told.get(symbols) ?? 0;
+    if (problems.length <= told) return;
+    this.#told.set(symbols, problems.length);
+    const more = problems.length - told - 1;
+    this.onDamage(`Damaged debug information: ${problems[told]}${more ? ` (and ${more} more)` : ''}`);
   }
 
   /** The kernel has been found, or has moved to where it runs: call again whenever that may be. */
@@ -258,6 +274,7 @@ export class SymbolFiles {
         symbols.stretches = stretches;
         this.#loaded.push(symbols);
         this.problems.delete(module.name);
+        this.#tellDamage(symbols);
         return true;
       } catch (error) {
         if (!(error instanceof SymbolFileError)) throw error;

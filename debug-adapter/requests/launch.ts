@@ -349,11 +349,12 @@ async function launch(session: Session, args: LaunchArguments): Promise<Later> {
     if (isAnythingFetched()) useFetchedSources(sources, facts.release);
     for (const folder of sources.missing) session.say(`launch.json: "sourceMap": there is no folder ${folder}`, 'stderr');
     const files = new SymbolFiles(facts, facts.isElf ? args.kernel : undefined, args.symbols);
+    files.onDamage = (text) => session.say(text, 'stderr');
     void files.opened.then(() => {
       for (const { info } of files.all)
         session.say(`Debug information of ${info.elf.name}, ready in ${took(started, performance.now())}`);
       const problem = files.problems.get('');
-      if (args.symbols?.length && problem) session.say(`No debug information for the kernel: ${problem}`);
+      if (problem && (args.symbols?.length || facts.isElf)) session.say(`No debug information for the kernel: ${problem}`);
     });
     session.stopOnCrash = args.stopOnCrash ?? true;
     session.trace.set(launchTrace(args), args.traceFile);

@@ -10,8 +10,8 @@ export function allModules(session: Session): DebugProtocol.Module[] {
   const debugInfo = (module: string | undefined): Pick<DebugProtocol.Module, 'symbolStatus' | 'symbolFilePath'> | undefined => {
     const found = files.all.find((l) => l.module === module);
     if (!found) return undefined;
-    const { info } = found;
-    const problems = info.problems.length ? `; ${info.problems.length} problems: ${info.problems[0]}` : '';
+    const { info, problems: all } = found;
+    const problems = all.length ? `; ${all.length} problems: ${all[0]}` : '';
     return { symbolStatus: `debug information${problems}`, symbolFilePath: info.elf.name };
   };
   /** Why there is none, where files were named. */

@@ -22,6 +22,12 @@ const MAX_NAME = 512;
 /** kallsyms_markers holds the offset of every 256th name. */
 const MARKER_STEP = 256;
 
+/** Steps of a search, at most: real kernels need a fiftieth; an image made to look like many tables would take forever. */
+const MAX_STEPS = 1 << 27;
+interface Steps {
+  left: number;
+}
+
 interface TokenTable {
   tableAt: number;
   indexAt: number;
@@ -76,9 +82,10 @@ interface NameTable {
 }
 
 /** Walks `count` names from `at`; true when every 256th is where the markers say. */
-function namesMatch(bytes: Uint8Array, view: DataView, at: number, count: number, markersAt: number): boolean {
+function namesMatch(bytes: Uint8Array, view: DataView, at: number, count: number, markersAt: number, steps: Steps): boolean {
   let pos = at;
   for (let i = 0; i < count; i++) {
+    steps.left--;
     if (i % MARKER_STEP === 0 && view.getUint32(markersAt + (i / MARKER_STEP) * 4, true) !== pos - at) return false;
     let length = bytes[pos++];
     if (length & 0x80) length = (length & 0x7f) | (bytes[pos++] << 7);
@@ -90,9 +97,10 @@ function namesMatch(bytes: Uint8Array, view: DataView, at: number, count: number
 }
 
 /** Finds markers, names and num_syms, which lie in this order going back from the token table. */
-function nameTable(bytes: Uint8Array, view: DataView, tokens: TokenTable): NameTable | undefined {
+function nameTable(bytes: Uint8Array, view: DataView, tokens: TokenTable, steps: Steps): NameTable | undefined {
   const smallest = Math.max(tokens.tableAt - (8 << 20), 64);
-  for (let markersAt = (tokens.tableAt - 8) & ~3; markersAt >= smallest; markersAt -= 4) {
+  for (let markersAt = (tokens.tableAt - 8) & ~3; markersAt >= smallest && steps.left > 0; markersAt -= 4) {
+    steps.left--;
     if (view.getUint32(markersAt, true) !== 0) continue;
     let run = 1;
     let last = 0;
@@ -102,15 +110,17 @@ function nameTable(bytes: Uint8Array, view: DataView, tokens: TokenTable): NameT
       last = next;
       run++;
     }
+    steps.left -= run;
     if (run < 2) continue;
     // num_syms says how many of the run are markers (what follows may happen to ascend as well).
     for (let markers = run; markers >= Math.max(2, run - 2); markers--) {
       const lastMarker = view.getUint32(markersAt + (markers - 1) * 4, true);
       const lowest = Math.max(8, markersAt - lastMarker - MARKER_STEP * 128);
-      for (let namesAt = (markersAt - lastMarker - 2) & ~3; namesAt >= lowest; namesAt -= 4)
+      for (let namesAt = (markersAt - lastMarker - 2) & ~3; namesAt >= lowest && steps.left > 0; namesAt -= 4)
         for (const back of [4, 8]) {
+          steps.left--;
           const count = view.getUint32(namesAt - back, true);
-          if (Math.ceil(count / MARKER_STEP) === markers && namesMatch(bytes, view, namesAt, count, markersAt))
+          if (Math.ceil(count / MARKER_STEP) === markers && namesMatch(bytes, view, namesAt, count, markersAt, steps))
             return { countAt: namesAt - back, namesAt, count };
         }
     }
@@ -199,8 +209,10 @@ export function findKallsyms(image: ImageMemory): Kallsyms | undefined {
   // Typed arrays need alignment: copies of guest memory always have it, slices of files need not.
   const bytes = image.bytes.byteOffset % 8 === 0 ? image.bytes : image.bytes.slice();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const steps = { left: MAX_STEPS };
   for (const tokens of tokenTables(bytes)) {
-    const names = nameTable(bytes, view, tokens);
+    if (steps.left <= 0) break;
+    const names = nameTable(bytes, view, tokens, steps);
     if (!names) continue;
     const text = decodeNames(bytes, names, tokens.tokens);
     const offsets = addressTable({ bytes, base: image.base }, view, tokens, names, text);

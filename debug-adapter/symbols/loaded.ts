@@ -2,8 +2,9 @@
 import { CallFrameTable, type UnwindRow } from './dwarf/cfi.ts';
 import type { DebugInfo } from './dwarf/debug-info.ts';
 import { STT } from './elf.ts';
-import { withoutDamage } from './byte-source.ts';
+import { SymbolFileError, withoutDamage } from './byte-source.ts';
 
+const MAX_PROBLEMS = 20;
 /** Symbols before an address that are looked at for an object that has it. */
 const NEAR = 16;
 
@@ -20,6 +21,7 @@ export class LoadedSymbols {
   readonly module: string | undefined;
   #stretches: readonly Stretch[] = [];
   #tables: CallFrameTable[] | undefined;
+  readonly #frameProblems = new Set<string>();
 
   constructor(info: DebugInfo, module?: string) {
     this.info = info;
@@ -81,10 +83,17 @@ export class LoadedSymbols {
         const row = table.at(place);
         if (row) return row;
       } catch (error) {
-        if (!(error instanceof Error)) throw error;
+        // One entry that is damaged: the others are asked all the same.
+        if (!(error instanceof SymbolFileError)) throw error;
+        if (this.#frameProblems.size < MAX_PROBLEMS) this.#frameProblems.add(error.message);
       }
     }
     return undefined;
+  }
+
+  /** What of the debug information could not be used: one line each, naming the file. */
+  get problems(): string[] {
+    return [...this.info.problems, ...(this.#tables ?? []).flatMap((t) => t.problems), ...this.#frameProblems];
   }
 
   #callFrames(): CallFrameTable[] {

@@ -4,6 +4,8 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
+import { MemorySource } from '../../debug-adapter/symbols/byte-source.ts';
+import { ElfFile } from '../../debug-adapter/symbols/elf-file.ts';
 import { Client, EMBEDDED, ROOT } from './harness.ts';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hyperstep-dap-'));
@@ -227,4 +229,33 @@ test('a request that is cancelled before its turn is not carried out', async () 
     [2, true, undefined],
     [5, true, undefined],
   ]);
+});
+
+test('debug information that is damaged: said with file and offset, and the session goes on without it', {
+  timeout: 120_000,
+}, async (t) => {
+  const whole = fs.readFileSync(EMBEDDED);
+  const elf = new ElfFile(new MemorySource(new Uint8Array(whole), 'guest.elf'));
+  for (const [section, message] of [
+    ['.debug_abbrev', /^Damaged debug information: .*damaged\.elf: \.debug_abbrev\+0x0: .* \(and \d+ more\)\n$/],
+    [
+      '.debug_line',
+      /^Damaged debug information: .*damaged\.elf: \.debug_line\+0x0: a line table of \d+ bytes where \d+ are left/,
+    ],
+    ['.debug_info', /^No debug information for the kernel: .*damaged\.elf: it has no debug information\n$/],
+  ] as const) {
+    const bytes = Buffer.from(whole);
+    const found = elf.section(section);
+    assert.ok(found);
+    bytes.fill(0xee, found.offset, found.offset + found.size);
+    const kernel = file('damaged.elf', bytes);
+    const dc = await Client.start(t);
+    await dc.launch({ kernel, memory: 64 }, async () => {
+      await dc.request('setFunctionBreakpoints', { breakpoints: [{ name: 'fixture_run' }] });
+    });
+    await dc.event<{ output: string }>('output', ({ output }) => message.test(output));
+    assert.equal((await dc.stopped()).reason, 'function breakpoint');
+    assert.match((await dc.frames())[0].name, /^fixture_run/);
+    await dc.finish();
+  }
 });

@@ -4,7 +4,7 @@
  *
  * All entries are listed once, by where their code is; the instructions of one are run when an address of its code is asked for.
  */
-import type { ByteSource } from '../byte-source.ts';
+import { type ByteSource, SymbolFileError } from '../byte-source.ts';
 import { Reader } from './reader.ts';
 
 /** DWARF numbers of registers: x0..x30 are 0..30. */
@@ -124,6 +124,8 @@ export interface CfiOptions {
   toPlace: (address: bigint) => number;
 }
 
+const MAX_PROBLEMS = 20;
+
 export class CallFrameTable {
   readonly #section: ByteSource;
   readonly #options: CfiOptions;
@@ -167,7 +169,12 @@ export class CallFrameTable {
 
   // --- the list -----------------------------------------------------------------------------------------------------------
 
-  /** An entry that is wrong ends the list: where the next one is cannot be known. */
+  #note(error: unknown): void {
+    if (!(error instanceof SymbolFileError)) throw error;
+    if (this.problems.length < MAX_PROBLEMS) this.problems.push(error.message);
+  }
+
+  /** An entry whose length is wrong ends the list: where the next one is cannot be known. */
   #list(): void {
     if (this.#listed) return;
     this.#listed = true;
@@ -182,17 +189,21 @@ export class CallFrameTable {
         const end = reader.offset + length;
         if (end > this.#section.size) throw reader.fail(`an entry of ${length} bytes, more than are left`, entry);
         if (found.length >= MAX_ENTRIES) throw reader.fail(`more than ${MAX_ENTRIES} entries`);
-        const cie = this.#cieOf(reader, offsetSize);
-        if (cie !== undefined) {
-          const { from, to } = this.#range(reader, this.#cie(cie));
-          // A linker leaves entries of code that it dropped at 0.
-          if (to > from) found.push({ from, to, entry });
+        try {
+          const cie = this.#cieOf(reader, offsetSize);
+          if (cie !== undefined) {
+            const { from, to } = this.#range(reader, this.#cie(cie));
+            // A linker leaves entries of code that it dropped at 0.
+            if (to > from) found.push({ from, to, entry });
+          }
+        } catch (error) {
+          this.#note(error);
         }
+        if (end < reader.offset) throw reader.fail('an entry that goes on after its end', entry);
         reader.skip(end - reader.offset);
       }
     } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      this.problems.push(error.message);
+      this.#note(error);
     }
     found.sort((a, b) => a.from - b.from);
     this.#from = Float64Array.from(found, (f) => f.from);

@@ -283,7 +283,9 @@ export class DwarfFile {
   #parseTable(table: AbbreviationTable, offset: number, encoding: Encoding, step: number, only: number): AbbreviationTable {
     const source = this.need('abbrev');
     if (!(offset < source.size))
-      throw new DwarfError(`${source.name}: offset 0x${offset.toString(16)} is outside its ${source.size} bytes`);
+      throw new DwarfError(
+        `${source.name}: offset ${offset < 0 ? '-' : ''}0x${Math.abs(offset).toString(16)} is outside its ${source.size} bytes`,
+      );
     // How long a table is, only parsing it says.
     for (let length = step; ; length *= 4) {
       const bytes = source.read(offset, Math.min(length, source.size - offset));

@@ -34,7 +34,9 @@ export class Reader {
   /** A reader that starts at `offset` of a section and goes on to its end, range by range. Throws DwarfError. */
   static over(section: ByteSource, offset: number): Reader {
     if (!(offset >= 0 && offset <= section.size))
-      throw new DwarfError(`${section.name}: offset 0x${offset.toString(16)} is outside its ${section.size} bytes`);
+      throw new DwarfError(
+        `${section.name}: offset ${offset < 0 ? '-' : ''}0x${Math.abs(offset).toString(16)} is outside its ${section.size} bytes`,
+      );
     const reader = new Reader(new Uint8Array(), section.name, offset);
     reader.#more = section;
     return reader;
