@@ -123,6 +123,10 @@ const TIME_WAIT = 1000 * MS;
 /** A guest that is silent for so many retransmissions is gone. */
 const MAX_TRIES = 10;
 const MAX_CONNECTIONS = 1024;
+/** Pieces that wait for what comes before them: those of a window that are worth keeping. */
+const MAX_EARLY = 512;
+/** Bytes that are queued in one piece with those before them. */
+const SMALL = 1024;
 /** Bytes that the guest may send ahead of the application, and what an application should have queued at most. */
 export const RECEIVE_BUFFER = 256 * 1024;
 export const SEND_BUFFER = 256 * 1024;
@@ -178,7 +182,14 @@ export class TcpStack {
   /** Queues bytes for the guest, which must not change any more. */
   send(c: TcpConnection, data: Uint8Array): void {
     if (c.fin >= 0 || data.length === 0) return;
-    c.queue.push(freeze(data));
+    // Small ones are put together: a byte is not worth a piece of its own, of which there would be as many as the guest likes.
+    const last = c.queue.at(-1);
+    if (last && last.length + data.length <= SMALL) {
+      const both = new Uint8Array(last.length + data.length);
+      both.set(last);
+      both.set(data, last.length);
+      c.queue[c.queue.length - 1] = freeze(both);
+    } else c.queue.push(freeze(data));
     c.queued += data.length;
     this.#touched.add(c);
   }
@@ -503,8 +514,8 @@ export class TcpStack {
       covered++;
     }
     c.early.splice(at, covered, { sequence, data: data.slice() });
-    // Pieces that overlap could still add up: past four windows of them the last one goes.
-    if (c.early.reduce((n, e) => n + e.data.length, 0) > 4 * RECEIVE_BUFFER) c.early.pop();
+    // Pieces that overlap could still add up, and those of a byte are many: past four windows or so many the last one goes.
+    if (c.early.length > MAX_EARLY || c.early.reduce((n, e) => n + e.data.length, 0) > 4 * RECEIVE_BUFFER) c.early.pop();
   }
 
   // --- congestion and round trips ---------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ const isService = (guid: string): boolean => guid.endsWith(SERVICE_REST);
 export const CONNECTIONS = 64;
 /** Bytes of a packet to the guest: the smallest ring (6 pages) holds several. Linux takes 16 KiB. */
 const CHUNK = 4096;
+/** Bytes that wait in one piece with those before them. */
+const SMALL = 1024;
 /** Bytes that may wait on their way to the guest, and to the outside. */
 const WINDOW = 65_536;
 /** The same for the echo: who writes without reading (socat writes 8 KiB and waits) is stuck when it is full. */
@@ -330,7 +332,14 @@ export class Sockets implements Device {
 
   #toGuest(c: Connection, data: Uint8Array): void {
     if (c.ended || data.length === 0) return;
-    c.waiting.push(data);
+    // Small ones are put together: of pieces of a byte there would be as many as the guest likes.
+    const last = c.waiting.at(-1);
+    if (last && last.length + data.length <= SMALL) {
+      const both = new Uint8Array(last.length + data.length);
+      both.set(last);
+      both.set(data, last.length);
+      c.waiting[c.waiting.length - 1] = both;
+    } else c.waiting.push(data);
     c.queued += data.length;
     this.#push(c);
   }

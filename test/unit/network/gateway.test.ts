@@ -548,6 +548,27 @@ test('user mode: the gateway stands for this computer, its own services are not 
   assert.ok(w.asked.some((r) => r.kind === 'forget' && r.id === 1));
 });
 
+test('TCP: a guest that sends byte by byte, in order or not, and takes nothing, makes the gateway keep few pieces', () => {
+  const w = new Wire();
+  const open = (sport: number): { seq: number; ack: number } => {
+    const [{ data }] = w.ip(tcp('10.0.2.15', sport, '10.0.2.2', 7, { seq: 99, flags: 'S' }));
+    return { seq: 100, ack: data ? seeTcp(data).seq + 1 : 0 };
+  };
+  const byte = Uint8Array.of(7);
+  w.say(eth(0x806, join([0, 1, 8, 0, 6, 4, 0, 1], mac(GUEST_MAC), ip('10.0.2.15'), new Uint8Array(6), ip('10.0.2.2'))));
+  const a = open(1000);
+  for (let n = 0; n < 3000; n++)
+    w.ip(tcp('10.0.2.15', 1000, '10.0.2.2', 7, { seq: a.seq + n, ack: a.ack, flags: 'A', window: 0, data: byte }));
+  const b = open(1001);
+  for (let n = 0; n < 3000; n++)
+    w.ip(tcp('10.0.2.15', 1001, '10.0.2.2', 7, { seq: b.seq + 2 + 2 * n, ack: b.ack, flags: 'A', data: byte }));
+  const [one, two] = w.state.tcp.connections;
+  assert.deepEqual([one.queued, one.queue.length, two.early.length], [3000, 3, 512]);
+  // What was kept is still good.
+  w.ip(tcp('10.0.2.15', 1001, '10.0.2.2', 7, { seq: b.seq, ack: b.ack, flags: 'A', data: Uint8Array.of(1, 2) }));
+  assert.equal(two.expected, b.seq + 3);
+});
+
 test('any frame: never an exception, and no more comes back than went in', () => {
   const field = fc.oneof(fc.nat(255), fc.constantFrom(0, 1, 4, 5, 6, 17, 0x45, 0x4f, 64, 67, 53, 7, 80, 255));
   const parts = fc.oneof(

@@ -138,6 +138,24 @@ test('the guest connects, writes, half-closes and gets everything back from the 
   assert.equal(d.offered()?.relid, offer.relid);
 });
 
+test('a guest that writes byte by byte to the echo and reads nothing makes the host keep few pieces', () => {
+  const d = new HvSock('internal');
+  d.tlConnect(1024, 7);
+  const c = d.openOffered();
+  for (let n = 0; n < 5000; n++) d.send(c, pipe(Uint8Array.of(65 + (n % 26))));
+  const [connection] = d.vmbus.socket.state.connections;
+  assert.ok(
+    connection.queued > 2000 && connection.waiting.length < 20,
+    `${connection.queued} bytes in ${connection.waiting.length} pieces`,
+  );
+  let text = '';
+  for (let n = 0; n < 50; n++) {
+    text += d.read(c).join('');
+    d.signal(c);
+  }
+  assert.equal(text, Array.from({ length: 5000 }, (_, n) => String.fromCharCode(65 + (n % 26))).join(''));
+});
+
 test('a refusal is told from version 4.1 on', () => {
   const told = [0x4_0000, 0x4_0001].map((version) => {
     const d = new HvSock('internal', version);
