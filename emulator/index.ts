@@ -265,6 +265,8 @@ export interface Machine {
   clearBreakpoint(address: bigint): void;
   /** How many clauses a filter may have, and how many counters there are. */
   readonly filterLimits: { readonly clauses: number; readonly counters: number };
+  /** How often filters were evaluated: by generated code, and where that could not. For those who measure. */
+  readonly evaluations: { readonly generated: number; readonly judged: number };
   /** True for registers that conditions of filters may have. */
   isConditionRegister(name: string): boolean;
   /** Hits that a counter of filters has counted. Snapshots hold them; the state hash does not. */

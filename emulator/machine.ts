@@ -347,8 +347,6 @@ class HyperVMachine implements Machine {
     return {
       /** Times when generated code came back to TypeScript. */
       exits: this.#cpu.exits(),
-      /** Filters of breakpoints that were evaluated: in generated code, and in TypeScript. */
-      evaluations: this.#cpu.evaluations,
       ...(t && {
         ...t.statistics,
         /** Instructions executed in regions, and how often these were left: for the interpreter, for code elsewhere, for code near by. */
@@ -625,6 +623,9 @@ class HyperVMachine implements Machine {
     this.#cpu.setBreakpoint(address, filter);
   }
   readonly filterLimits = { clauses: MAX_CLAUSES, counters: COUNTER_COUNT };
+  get evaluations(): { generated: number; judged: number } {
+    return this.#cpu.evaluations;
+  }
   isConditionRegister(name: string): boolean {
     return isConditionRegister(name);
   }

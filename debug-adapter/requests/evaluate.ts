@@ -176,7 +176,10 @@ export const COMMANDS: Record<string, Command> = {
       const { machine } = session.debuggee;
       const { hostMs } = session.runner;
       const mips = hostMs > 0 ? `, ${(machine.instructions / hostMs / 1000).toFixed(0)} MIPS` : '';
-      return `${machine.instructions} instructions, ${secondsText(machine.now)} s of guest time, ${(hostMs / 1000).toFixed(2)} s of host time${mips}`;
+      const { generated, judged } = machine.evaluations;
+      const conditions =
+        generated + judged ? `; ${generated} conditions evaluated by the engine's code, ${judged} beside it` : '';
+      return `${machine.instructions} instructions, ${secondsText(machine.now)} s of guest time, ${(hostMs / 1000).toFixed(2)} s of host time${mips}${conditions}`;
     },
   },
 };

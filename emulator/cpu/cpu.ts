@@ -204,7 +204,7 @@ export class Cpu implements TlbControl {
         isPatched: (rec) => this.#breakpoints.has(rec),
       });
     this.counters = new Counters(memory);
-    this.#watchpoints = new Watchpoints(this.counters);
+    this.#watchpoints = new Watchpoints(memory, this.counters);
     this.#breakpoints = new Breakpoints(
       {
         memory,
@@ -921,8 +921,7 @@ export class Cpu implements TlbControl {
       return this.#dataAbort(vp, 0, FSC.ALIGNMENT, writes);
 
     const watched = this.#watched(vp, hi, lo, size, pa);
-    const isSeen = watched === EVERYTHING || (writes && watched === WRITES);
-    const plain = inPage === size && !misaligned && !device && !alignCheck && !override && at >= 0 && !isSeen;
+    const plain = inPage === size && !misaligned && !device && !alignCheck && !override && at >= 0 && watched !== EVERYTHING;
     // It takes nobody's monitor away: else VPs could keep each other from ever storing.
     const fails = writes && (ram.flags[page] & MARKED) !== 0 && this.#storeFails(vp, hi, lo, size);
     if (plain && !fails && !(writes && ram.flags[page] & CODE)) {
@@ -932,15 +931,19 @@ export class Cpu implements TlbControl {
       }
       const entry = this.#tlbs.dataEntry(vp.index, regime, lo);
       const tag = (lo & -PAGE) >>> 0;
-      const mayWrite = writable && watched === NOTHING && (ram.flags[page] & (DIRTY | CODE | MARKED)) === DIRTY;
+      const mayWrite = writable && (ram.flags[page] & (DIRTY | CODE | MARKED)) === DIRTY;
       if (mayWrite) ram.flags[page] |= WRITABLE;
+      const isPlain = mayWrite && watched === NOTHING;
+      const isWatched = mayWrite && watched === WRITES && this.#watchpoints.isKnown(pa);
       words[entry] = tag;
       words[entry + 1] = hi;
-      words[entry + 2] = mayWrite ? tag : 0xffffffff;
-      words[entry + 3] = mayWrite ? hi : 0xffffffff;
+      words[entry + 2] = isPlain ? tag : 0xffffffff;
+      words[entry + 3] = isPlain ? hi : 0xffffffff;
       words[entry + 4] = ram.base + page * PAGE - tag;
+      words[entry + 6] = isWatched ? tag : 0xffffffff;
+      words[entry + 7] = isWatched ? hi : 0xffffffff;
       this.#tlbs.note(vp.index, entry, hi, lo, shift, isGlobal);
-      return undefined;
+      if (!writes || watched === NOTHING) return undefined;
     }
 
     // Where the bytes are: one stretch, or two when the access goes over the end of the page.
@@ -1125,7 +1128,10 @@ export class Cpu implements TlbControl {
   /** Filters that were evaluated: by generated code, and here. */
   get evaluations(): { generated: number; judged: number } {
     const view = new DataView(this.#ram.memory.buffer);
-    return { generated: Number(view.getBigUint64(CELL.EVALUATIONS, true)), judged: this.#breakpoints.judged };
+    return {
+      generated: Number(view.getBigUint64(CELL.EVALUATIONS, true)),
+      judged: this.#breakpoints.judged + this.#watchpoints.judged,
+    };
   }
 
   /** The guest's own breakpoints and watchpoints, of every VP. */

@@ -46,6 +46,8 @@ export const CELL = {
   /** i32 each, a bit per clause of the filter that was evaluated last: those that stop, those that have counted a hit (breakpoints.ts). */
   MATCHED: 0x160,
   COUNTED: 0x164,
+  /** i32: how many of `WATCHES` there are. */
+  WATCHED: 0x168,
 } as const;
 
 export const BOUNCE = 0x3000;
@@ -54,13 +56,19 @@ export const MAX_ACCESS = 64;
 
 export const MAX_VPS = 64;
 
+/** Stretches of virtual memory of which writes are watched: i64 first address, i64 address behind the last. */
+export const WATCHES = 0x410;
+export const WATCH = 16;
+export const MAX_WATCHES = 16;
+
 /**
- * Data TLB entry: i64 tag of the page for reads, i64 for writes, i32 addend (wasm address - virtual address, modulo 2^32).
+ * Data TLB entry: i64 tag of the page for reads, i64 for writes, i32 addend (wasm address - virtual address, modulo 2^32), and at `WATCH` the
+ * i64 tag for writes that `run` lets through if they touch none of `WATCHES`.
  * A tag is a virtual page address; `EMPTY_TAG` (all ones) matches no page because its low bits are set.
  */
 export const TLB_ENTRIES = 1024;
 export const TLB_ENTRY = 32;
-export const TLB = { READ: 0, WRITE: 8, ADDEND: 16 } as const;
+export const TLB = { READ: 0, WRITE: 8, ADDEND: 16, WATCH: 24 } as const;
 export const DATA_TLB = TLB_ENTRIES * TLB_ENTRY;
 export const REGIMES = 3;
 
@@ -143,13 +151,18 @@ export const accessInfo = (
   (ordered ? 0x1000 : 0) |
   (unprivileged ? 0x2000 : 0) |
   (element << 14);
-export const infoSize = (info: number): number => info & 0x7f;
-export const infoWrites = (info: number): boolean => (info & 0x180) !== 0;
+export const INFO_SIZE = 0x7f;
+export const INFO_WRITES = 0x180;
+export const INFO_ALIGN_SHIFT = 9;
+export const INFO_UNPRIVILEGED = 0x2000;
+export const INFO_ELEMENT_SHIFT = 14;
+export const infoSize = (info: number): number => info & INFO_SIZE;
+export const infoWrites = (info: number): boolean => (info & INFO_WRITES) !== 0;
 export const infoReads = (info: number): boolean => (info & 0x80) === 0;
-export const infoAlign = (info: number): number => 1 << ((info >>> 9) & 7);
+export const infoAlign = (info: number): number => 1 << ((info >>> INFO_ALIGN_SHIFT) & 7);
 export const infoOrdered = (info: number): boolean => (info & 0x1000) !== 0;
-export const infoUnprivileged = (info: number): boolean => (info & 0x2000) !== 0;
-export const infoElement = (info: number): number => info >>> 14;
+export const infoUnprivileged = (info: number): boolean => (info & INFO_UNPRIVILEGED) !== 0;
+export const infoElement = (info: number): number => info >>> INFO_ELEMENT_SHIFT;
 
 /** Why `run` returned. PC, flags, `CELL.REC` and `CELL.REM` are stored. */
 export const EXIT = {

@@ -15,8 +15,18 @@ import {
   CODE_TLB_OFFSET,
   DATA_TLB,
   EXIT,
+  INFO_ALIGN_SHIFT,
+  INFO_ELEMENT_SHIFT,
+  INFO_SIZE,
+  INFO_UNPRIVILEGED,
+  INFO_WRITES,
   PAGE_RECORDS,
   RECORD,
+  TLB,
+  TLB_ENTRIES,
+  TLB_ENTRY,
+  WATCH,
+  WATCHES,
 } from './layout.ts';
 import type { OperandLayout } from './operands.ts';
 import { VP, WINDOW } from './vp-state.ts';
@@ -339,35 +349,137 @@ export function emitLoop(
   return code;
 }
 
-/** `run(exact)`: the loop, and cold handlers between its rounds. */
+/** `run(exact)`: the loop, and cold handlers between its rounds; and writes beside watched bytes of a page. */
 export function emitRun(module: ModuleWriter, fast: number, exact: number, firstCold: number): Code {
   const code = new Code(['i32'], ['i32']);
   const result = code.local('i32');
   const rec = code.local('i32');
   const again = code.loop();
+  const load = (name: string, at: number) => code.i32(0).mem(name, at);
+  /** Leaves unless the result on the stack is `value`. */
+  const unlessIs = (value: number) => {
+    code.tee(result).i32(value).op('i32.ne');
+    code.if();
+    code.get(result).ret().end();
+  };
+  /** REC and PC go to the next instruction. */
+  const advance = () => {
+    code.i32(0).get(rec).i32(RECORD).op('i32.add').mem('i32.store', CELL.REC);
+    code.i32(0);
+    load('i64.load', WINDOW + VP.PC);
+    code
+      .i64(4)
+      .op('i64.add')
+      .mem('i64.store', WINDOW + VP.PC);
+  };
+  const callCold = () => {
+    load('i32.load', CELL.REC);
+    code
+      .tee(rec)
+      .get(rec)
+      .mem('i32.load16_u')
+      .i32(firstCold)
+      .op('i32.sub')
+      .callIndirect(module.type(['i32'], ['i32']));
+  };
   code.get(0);
   code.if('i32');
   code.call(exact).else().call(fast).end();
-  code.tee(result).i32(EXIT.COLD).op('i32.ne');
+  code.tee(result).i32(EXIT.MISS).op('i32.eq');
   code.if();
-  code.get(result).ret().end();
-  code.i32(0).mem('i32.load', CELL.REC).tee(rec).get(rec).mem('i32.load16_u').i32(firstCold).op('i32.sub');
-  code.callIndirect(module.type(['i32'], ['i32']));
+  emitWatchedPage(code, again, () => {
+    // Just the instruction, to its end.
+    code.call(exact).tee(result).i32(EXIT.COLD).op('i32.eq');
+    code.if();
+    callCold();
+    code.tee(result).op('i32.eqz');
+    code.if();
+    advance();
+    code.i32(0).i32(0).mem('i32.store', CELL.REM).i32(EXIT.BUDGET).set(result).end().end();
+    return result;
+  });
+  code.end();
+  code.get(result);
+  unlessIs(EXIT.COLD);
+  callCold();
   code.tee(result).i32(EXIT.PASS).op('i32.eq').brIf(again);
-  code.get(result).i32(EXIT.NEXT).op('i32.ne');
-  code.if();
-  code.get(result).ret().end();
-  code.i32(0).get(rec).i32(RECORD).op('i32.add').mem('i32.store', CELL.REC);
-  code
-    .i32(0)
-    .i32(0)
-    .mem('i64.load', WINDOW + VP.PC)
-    .i64(4)
-    .op('i64.add')
-    .mem('i64.store', WINDOW + VP.PC);
-  code.i32(0).i32(0).mem('i32.load', CELL.REM).i32(RECORD).op('i32.sub').mem('i32.store', CELL.REM);
+  code.get(result);
+  unlessIs(EXIT.NEXT);
+  advance();
+  code.i32(0);
+  load('i32.load', CELL.REM);
+  code.i32(RECORD).op('i32.sub').mem('i32.store', CELL.REM);
   code.br(again).end().op('unreachable');
   return code;
+}
+
+/**
+ * A write that has missed the TLB, in a page of which only other bytes are watched: made here, with a tag for writes that is there for just
+ * that. `execute` runs the instruction at REC with REM = 1 and says in which local its exit code is: BUDGET when it has retired.
+ * Falls through where the access is another one.
+ */
+function emitWatchedPage(code: Code, again: Label, execute: () => number): void {
+  const va = code.local('i64');
+  const end = code.local('i64');
+  const tag = code.local('i64');
+  const info = code.local('i32');
+  const entry = code.local('i32');
+  const at = code.local('i32');
+  const rem = code.local('i32');
+  const load = (name: string, cell: number) => code.i32(0).mem(name, cell);
+  const other = code.block();
+  load('i32.load', CELL.WATCHED);
+  code.op('i32.eqz').brIf(other);
+  load('i32.load', CELL.INFO);
+  code.set(info);
+  load('i64.load', CELL.VA);
+  code.set(va);
+  // A write of its own EL's rights that transfers something, and is aligned as it has to be.
+  code.get(info).i32(INFO_WRITES).op('i32.and').op('i32.eqz').brIf(other);
+  code.get(info).i32(INFO_UNPRIVILEGED).op('i32.and').brIf(other);
+  code.get(info).i32(INFO_ELEMENT_SHIFT).op('i32.shr_u').op('i32.eqz').brIf(other);
+  code.get(va).op('i32.wrap_i64').i32(1).get(info).i32(INFO_ALIGN_SHIFT).op('i32.shr_u').i32(7).op('i32.and').op('i32.shl');
+  code.i32(1).op('i32.sub').op('i32.and').brIf(other);
+  code.get(va).get(info).i32(INFO_SIZE).op('i32.and').op('i64.extend_i32_u').op('i64.add').set(end);
+  code
+    .get(va)
+    .i64(12 - Math.log2(TLB_ENTRY))
+    .op('i64.shr_u')
+    .op('i32.wrap_i64')
+    .i32((TLB_ENTRIES - 1) * TLB_ENTRY)
+    .op('i32.and');
+  load('i32.load', WINDOW + VP.REGIME);
+  code.i32(DATA_TLB).op('i32.mul').op('i32.add');
+  load('i32.load', CELL.TLB);
+  code.op('i32.add').tee(entry).mem('i64.load', TLB.WATCH);
+  code.get(end).i64(1).op('i64.sub').i64(-4096).op('i64.and').tee(tag).op('i64.ne').brIf(other);
+  code.get(entry).mem('i64.load', TLB.READ).get(tag).op('i64.ne').brIf(other);
+  load('i32.load', CELL.WATCHED);
+  code.i32(Math.log2(WATCH)).op('i32.shl').set(at);
+  const next = code.loop();
+  code.get(at).i32(WATCH).op('i32.sub').tee(at).mem('i64.load', WATCHES).get(end).op('i64.lt_u');
+  code
+    .get(va)
+    .get(at)
+    .mem('i64.load', WATCHES + 8)
+    .op('i64.lt_u')
+    .op('i32.and')
+    .brIf(other);
+  code.get(at).brIf(next).end();
+
+  load('i32.load', CELL.REM);
+  code.set(rem);
+  code.get(entry).get(tag).mem('i64.store', TLB.WRITE);
+  code.i32(0).i32(RECORD).mem('i32.store', CELL.REM);
+  const result = execute();
+  code.get(entry).i64(-1).mem('i64.store', TLB.WRITE);
+  code.i32(0).get(rem).i32(RECORD).op('i32.sub');
+  load('i32.load', CELL.REM);
+  code.op('i32.add').mem('i32.store', CELL.REM);
+  code.get(result).i32(EXIT.BUDGET).op('i32.eq');
+  load('i32.load', CELL.REM);
+  code.i32(0).op('i32.gt_s').op('i32.and').brIf(again);
+  code.get(result).ret().end();
 }
 
 // --- cold handlers -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import {
 
 const EMPTY = 0xffffffff;
 /** Words of an entry: tags for reads and writes, addend; of a code entry tag and record address. */
-const [WRITE, ADDEND] = [TLB.WRITE >>> 2, TLB.ADDEND >>> 2];
+const [WRITE, ADDEND, WATCHED] = [TLB.WRITE >>> 2, TLB.ADDEND >>> 2, TLB.WATCH >>> 2];
 /** A word that generated code does not look at, of data and of code entries, and what it says: whom the entry belongs to. */
 const [DATA_MARK, CODE_MARK] = [5, 3];
 const [EVERYBODY, ONE_ASID, LOW_HALF] = [0, 1, 2];
@@ -270,7 +270,9 @@ export class Tlbs {
       const start = (TLBS + i * TLB_SET) >>> 2;
       const end = start + ((REGIMES * DATA_TLB) >>> 2);
       for (let entry = start; entry < end; entry += TLB_ENTRY >>> 2) {
-        if (page !== undefined && ((words[entry + WRITE] + words[entry + ADDEND]) | 0) !== target) continue;
+        const addend = words[entry + ADDEND];
+        if (page === undefined || ((words[entry + WATCHED] + addend) | 0) === target) words[entry + WATCHED] = -1;
+        if (page !== undefined && ((words[entry + WRITE] + addend) | 0) !== target) continue;
         words[entry + WRITE] = -1;
         words[entry + WRITE + 1] = -1;
       }
@@ -347,6 +349,7 @@ export class Tlbs {
       for (let i = 0; i < (isCode ? CODE_MARK : DATA_MARK); i++) words[entry + i] = kept.entries[at + 1 + i];
       words[entry + (isCode ? CODE_MARK : DATA_MARK)] = ONE_ASID;
       if (!isCode) {
+        words[entry + WATCHED] = EMPTY;
         // What pages are for may have changed: a write has to come by again.
         const page = ((words[entry] + words[entry + ADDEND] - base) >>> 0) >>> PAGE_SHIFT;
         if ((flags[page] & (DIRTY | CODE | MARKED)) !== DIRTY) words[entry + WRITE] = EMPTY;

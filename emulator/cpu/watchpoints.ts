@@ -1,5 +1,6 @@
 /** Watchpoints: which bytes of virtual or physical memory the debugger watches, in every VP, and which accesses it wants to see. */
 import { type Counters, checkFilter, type Filter, judge } from './filter.ts';
+import { CELL, MAX_WATCHES, WATCH, WATCHES } from './layout.ts';
 import type { VpState } from './vp-state.ts';
 
 const PAGE_BITS = 12n;
@@ -49,12 +50,17 @@ const overlap = (w: Watchpoint, from: bigint, size: number): boolean =>
 
 export class Watchpoints {
   readonly #counters: Counters;
+  readonly #view: DataView;
   #list: Watchpoint[] = [];
   /** By virtual page, and by physical page. */
   readonly #pages: Pages = new Map();
   readonly #frames: Pages = new Map();
 
-  constructor(counters: Counters) {
+  /** Filters that were evaluated: for measurements only. */
+  judged = 0;
+
+  constructor(memory: WebAssembly.Memory, counters: Counters) {
+    this.#view = new DataView(memory.buffer);
     this.#counters = counters;
   }
 
@@ -77,9 +83,24 @@ export class Watchpoints {
     this.#index();
   }
 
+  get #virtual(): Watchpoint[] {
+    return this.#list.filter((w) => !w.physical);
+  }
+
+  /** Generated code knows all that is watched in the page at `pa`: virtual stretches. */
+  isKnown(pa: number): boolean {
+    return this.#virtual.length <= MAX_WATCHES && !this.#frames.has(Math.floor(pa / PAGE));
+  }
+
   #index(): void {
     this.#pages.clear();
     this.#frames.clear();
+    const known = this.#virtual.length <= MAX_WATCHES ? this.#virtual : [];
+    for (const [i, { address, size }] of known.entries()) {
+      this.#view.setBigUint64(WATCHES + i * WATCH, address, true);
+      this.#view.setBigUint64(WATCHES + i * WATCH + 8, address + BigInt(size), true);
+    }
+    this.#view.setUint32(CELL.WATCHED, known.length, true);
     for (const w of this.#list) {
       const pages = w.physical ? this.#frames : this.#pages;
       const last = (w.address + BigInt(w.size) - 1n) >> PAGE_BITS;
@@ -121,6 +142,7 @@ export class Watchpoints {
       const from = part ? BigInt(part[0]) : va;
       const write = writes && w.access !== 'r';
       if (!write && !(reads && w.access !== 'w')) continue;
+      if (w.filter) this.judged++;
       const verdict = w.filter && judge(w.filter, vp, this.#counters, load);
       if (verdict && !verdict.matched) continue;
       const hit = w.id === undefined ? undefined : { id: w.id, judged: verdict !== undefined };

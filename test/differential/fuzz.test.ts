@@ -202,7 +202,8 @@ function run(b: Bench, c: Case, slices: readonly number[], keep = false) {
       } else if (e.kind === 'wfi' || e.kind === 'wfe') {
         calls.push(`${e.kind} after ${count()}`);
         vp.setU32(VP.RUN_STATE, 0);
-      } else if (e.kind !== 'budget' && e.kind !== 'yield' && e.kind !== 'breakpoint') assert.fail(`unexpected ${e.kind}`);
+      } else if (e.kind !== 'budget' && e.kind !== 'yield' && !/^(break|watch)point$/.test(e.kind))
+        assert.fail(`unexpected ${e.kind}`);
     }
     if (interrupts.has(stop)) cpu.setIrq(0, true);
   }
@@ -473,21 +474,36 @@ const breakpoints = fc.array(fc.tuple(fc.oneof(fc.nat(MAX_WORDS + 1), fc.constan
   minLength: 1,
   maxLength: 8,
 });
+/** In the program's data, its text and its tables; some stop. */
+const watchpoints = fc.array(
+  fc.record({
+    address: fc.oneof(
+      fc.nat(2 * PAGE).map((n) => BigInt(DATA + n)),
+      fc.constantFrom(BASE + 0x84, ALIAS + 0xf84, entryOf(DATA)).map(BigInt),
+    ),
+    size: fc.integer({ min: 1, max: 24 }),
+    access: fc.constantFrom('w', 'w', 'w', 'r', 'rw'),
+    filter: fc.constantFrom<Filter | undefined>(undefined, { clauses: [{ condition: number(0n) }] }),
+  }),
+  { maxLength: 4 },
+);
 /** In the program, or in handlers. */
 const placeOf = (n: number): bigint => BigInt(n >= 0 ? BASE + 4 * n : VECTORS + 0x400 - 4 * (n + 1) * 5);
 
-test('breakpoints change nothing, whether they stop or not, and what is counted does not depend on the engine', (t) => {
+test('breakpoints and watchpoints change nothing, whether they stop or not, and what is counted does not depend on the engine', (t) => {
   let stops = 0;
   const evaluated = translator.cpu.evaluations;
   fc.assert(
-    fc.property(cases, breakpoints, (c, list) => {
+    fc.property(cases, breakpoints, watchpoints, (c, list, watched) => {
       const want = run(interpreter, c, []);
       const counts = [translator, interpreter].map((m) => {
         for (const [n, f] of list) m.cpu.setBreakpoint(placeOf(n), f);
+        for (const w of watched) m.cpu.setWatchpoint(w);
         m.cpu.counters.restore([]);
         assert.deepEqual(differences(want, run(m, c, c.slices)), [], m === translator ? 'translator' : 'interpreter');
         stops += m.cpu.counters.get(0);
         for (const [n] of list) m.cpu.clearBreakpoint(placeOf(n));
+        for (const w of watched) m.cpu.clearWatchpoint(w.address, w.size);
         return m.cpu.counters.take();
       });
       assert.deepEqual(counts[0], counts[1]);

@@ -491,6 +491,44 @@ describe('watchpoints', () => {
     assert.deepEqual(run(true), run(false));
   });
 
+  test('writes beside what is watched do not come back, whatever kind they are; those that touch it do', () => {
+    const b = bench({ options: { engine: 'auto', threshold: 0 } });
+    // x5 is beside, x6 at the watched 8 bytes: store, pair, byte, write-back, exclusive, atomic add.
+    const ldadd = (rs: number, rt: number, rn: number): number => (0xf8e00000 | (rs << 16) | (rn << 5) | rt) >>> 0;
+    const body = [
+      ...[asm.addImm(0, 0, 1), asm.str(0, 5, 0), asm.stp(0, 1, 5, 16), asm.strPost(0, 7, 8), asm.strPost(0, 7, -8)],
+      ...[asm.ldxr(8, 5), asm.stxr(9, 0, 5), ldadd(0, 10, 5), asm.strW(0, 5, 40)],
+    ];
+    b.program([...body, asm.b(-4 * body.length), asm.str(0, 6, 0), asm.stp(0, 1, 11, 0), asm.hvc(0)]);
+    const [vp] = b.cpu.vps;
+    for (const [n, at] of [
+      [5, DATA],
+      [6, DATA + 64],
+      [7, DATA + 128],
+      [11, DATA + 56],
+    ])
+      vp.setX(n, BigInt(at));
+    b.cpu.setWatchpoint({ address: BigInt(DATA + 64), size: 8, access: 'w' });
+    assert.equal(b.cpu.run(0, 500).kind, 'budget');
+    const misses = b.cpu.exits().miss;
+    assert.equal(b.cpu.run(0, 100_000).kind, 'budget');
+    assert.equal(b.cpu.exits().miss, misses);
+    // What was clean is noticed to be written.
+    b.ram.clean();
+    b.cpu.run(0, 20);
+    assert.deepEqual(b.ram.dirtyPages(), [DATA >> 12]);
+    vp.pc = BigInt(TEXT + 4 * (body.length + 1));
+    const hit = (i: number) => ({
+      kind: 'watchpoint',
+      pc: BigInt(TEXT + 4 * (body.length + i)),
+      address: BigInt(DATA + 64),
+      access: 'w',
+    });
+    assert.deepEqual(b.cpu.run(0, 100), hit(1));
+    assert.deepEqual(b.cpu.run(0, 100), hit(2));
+    assert.equal(b.cpu.run(0, 100).kind, 'hvc');
+  });
+
   test('what cannot be watched is refused', () => {
     const { cpu } = bench();
     const watch = (size: number, filter?: Filter) => () =>
