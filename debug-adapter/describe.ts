@@ -115,6 +115,7 @@ export function describeStack(frames: readonly Frame[], symbols: Symbolizer): st
     call: '',
     exception: '   <- exception taken here',
     user: '   <- user space',
+    'user call': '   <- user space',
   };
   return frames.map(
     (frame, i) => `  #${String(i).padEnd(2)} ${hex(frame.pc, 16)}  ${frameName(frame, symbols)}${note[frame.kind]}`,

@@ -29,7 +29,7 @@ import type { SymbolFiles } from './linux/symbol-files.ts';
 import type { Symbolizer } from './symbols/symbolizer.ts';
 import { reportTrouble, type TroubleReport, TROUBLES } from './linux/trouble.ts';
 import { useSymbolFiles } from './linux/types.ts';
-import { type Frame, lookupPc } from './linux/unwind.ts';
+import { type Frame, isUser, lookupPc } from './linux/unwind.ts';
 import { KernelFile } from './kernel-file.ts';
 import { Later } from './later.ts';
 import { Listings } from './listing.ts';
@@ -830,7 +830,11 @@ export class Session extends DebugSession {
 
   /** The functions at a frame, inlined ones first, by debug information; empty: there is none. */
   sourceFrames(frame: Frame): SourceFrame[] {
-    const at = frame.kind === 'user' ? undefined : this.debuggee.files.at(lookupPc(frame));
+    const pc = lookupPc(frame);
+    const inProcess = frame.process?.toFile(pc);
+    const at = !isUser(frame)
+      ? this.debuggee.files.at(pc)
+      : frame.process && inProcess !== undefined && { symbols: frame.process, address: inProcess };
     return at ? withoutDamage(() => at.symbols.info.frames(at.address, true), []) : [];
   }
 

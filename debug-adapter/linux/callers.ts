@@ -36,7 +36,8 @@ export function walkStack(kernel: GuestKernel, vp: number, limit?: number): Stac
     ...(inVectors ? { exception: { pc: register('ELR_EL1'), pstate: register('SPSR_EL1') } } : {}),
   };
   const { symbols, rules } = kernel;
-  return unwind(start, { read: kernel.reader(vp), symbols, vaBits: kernel.vaBits(vp), rules }, limit);
+  const process = (address: bigint) => kernel.processes(vp, address);
+  return unwind(start, { read: kernel.reader(vp), symbols, vaBits: kernel.vaBits(vp), rules, process }, limit);
 }
 
 /** The frames of `walkStack`. */

@@ -23,6 +23,7 @@ import {
 } from '../symbols/kernel-image.ts';
 import { type ImageMemory, readU64, type VirtualReader } from '../symbols/memory.ts';
 import { type KernelModule, ModuleList } from '../symbols/modules.ts';
+import type { LoadedSymbols } from '../symbols/loaded.ts';
 import { Symbolizer } from '../symbols/symbolizer.ts';
 
 /** Bytes from the header that hold code and data, at most. */
@@ -104,6 +105,8 @@ export class GuestKernel {
   modules: KernelModule[] = [];
   /** Call frame information of the instruction at an address, from symbol files. */
   rules: (pc: bigint) => UnwindRow | undefined = () => undefined;
+  /** The symbol file of what the process on a VP has at an address. */
+  processes: (vp: number, pc: bigint) => LoadedSymbols | undefined = () => undefined;
   /** Called when another kernel has been started by kexec: nothing that was known is true any more. */
   onReplaced: () => void = () => {};
   /** Called once the running kernel has been found: breakpoints by name can be placed. */

@@ -10,6 +10,7 @@ import { LoadedSymbols, type Stretch } from '../symbols/loaded.ts';
 import type { KernelModule } from '../symbols/modules.ts';
 import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
 import { fetchedFor } from '../user-cache.ts';
+import { ProcessFiles } from './process-files.ts';
 import type { GuestKernel, KernelFacts } from './kernel.ts';
 
 /** Where distributions put debug information of installed packages. */
@@ -32,6 +33,7 @@ export class SymbolFiles {
   readonly #first: { readonly facts: KernelFacts; readonly own: string | undefined };
   /** The kernel in a machine, when there is one. */
   #kernel: GuestKernel | undefined;
+  #processes: ProcessFiles | undefined;
   /** Files and folders that the user named. */
   readonly #named: readonly string[];
   #loaded: LoadedSymbols[] = [];
@@ -67,6 +69,10 @@ export class SymbolFiles {
     // After a reset it is the first again.
     if (this.#facts !== this.#first.facts) void this.kernelChanged(this.#first.facts);
     kernel.rules = (pc) => this.rules(pc);
+    this.#processes?.close();
+    const processes = new ProcessFiles(kernel, this.#named);
+    this.#processes = processes;
+    kernel.processes = (vp, pc) => processes.at(vp, pc);
     this.update([]);
     this.placeKernel();
   }
@@ -104,6 +110,7 @@ export class SymbolFiles {
   #closed = false;
   close(): void {
     this.#closed = true;
+    this.#processes?.close();
     this.#forgetFiles();
   }
 

@@ -5,6 +5,9 @@
 import { hex } from '../../emulator/base/bits.ts';
 import { array, struct, u64, viewOf } from '../../emulator/base/struct.ts';
 import { DW_REG, type UnwindRow } from '../symbols/dwarf/cfi.ts';
+import { nearestSymbol } from '../symbols/dwarf/nearest-symbol.ts';
+import type { LoadedSymbols } from '../symbols/loaded.ts';
+import { withoutDamage } from '../symbols/byte-source.ts';
 import { readU64, type VirtualReader } from '../symbols/memory.ts';
 import type { Symbolizer } from '../symbols/symbolizer.ts';
 
@@ -30,6 +33,8 @@ export interface Surroundings {
   vaBits: number;
   /** Call frame information of the instruction at an address, where a symbol file has any. */
   rules?: (pc: bigint) => UnwindRow | undefined;
+  /** The symbol file of the process at an address of user space; given when its memory can be read. */
+  process?: (pc: bigint) => LoadedSymbols | undefined;
 }
 
 export interface Frame {
@@ -38,8 +43,11 @@ export interface Frame {
   fp: bigint;
   /** SP of this frame where it is known: of the innermost one, those that an exception interrupted, and callers by call frame information. */
   sp?: bigint;
-  /** `call`: pc is a return address. `exception`: pc is where an exception was taken. `top`: pc is the VP's. */
-  kind: 'top' | 'call' | 'exception' | 'user';
+  /**
+   * `call`: pc is a return address. `exception`: pc is where an exception was taken. `top`: pc is the VP's. `user`: where user space was
+   * left, `user call`: what called that.
+   */
+  kind: 'top' | 'call' | 'exception' | 'user' | 'user call';
   /** How the frame was found. */
   how:
     | 'registers'
@@ -54,6 +62,8 @@ export interface Frame {
   cfa?: bigint;
   /** Saved PSTATE, where known. */
   pstate?: bigint;
+  /** Of user space: the process's file, where it is known. */
+  process?: LoadedSymbols;
 }
 
 export interface Stack {
@@ -92,6 +102,9 @@ export function stripPac(address: bigint, vaBits: number): bigint {
 const setsFrame = (word: number) => (word & 0xffc003ff) >>> 0 === 0x910003fd;
 /** `LDP x29, x30, [sp...]`, any addressing. */
 const popsFrame = (word: number) => (word & 0xfe407fff) >>> 0 === 0xa8407bfd;
+const RET = 0xd65f03c0;
+/** Instructions that a wrapper of a system call has after SVC, and then some. */
+const LEAF = 24;
 /** B, BL, BR, BLR, RET, CBZ, TBZ, B.cond: straight-line code ends. */
 const branches = (word: number) =>
   ((word >>> 26) & 0x1f) === 5 ||
@@ -119,7 +132,10 @@ function hasFrame(pc: bigint, read: VirtualReader, symbols: Symbolizer): boolean
 }
 
 /** PC as the key of call frame information and names: a return address belongs to the call before it. */
-export const lookupPc = (frame: Pick<Frame, 'pc' | 'kind'>): bigint => (frame.kind === 'call' ? frame.pc - 1n : frame.pc);
+export const lookupPc = (frame: Pick<Frame, 'pc' | 'kind'>): bigint => (isCaller(frame) ? frame.pc - 1n : frame.pc);
+
+const isCaller = ({ kind }: Pick<Frame, 'kind'>): boolean => kind === 'call' || kind === 'user call';
+export const isUser = ({ kind }: Pick<Frame, 'kind'>): boolean => kind === 'user' || kind === 'user call';
 
 /** x19..x28 and x29 are the callee's to keep (AAPCS64 6.1.1). */
 const CALLEE_SAVED = 19;
@@ -155,7 +171,7 @@ function callerRegisters(frame: Frame, row: UnwindRow, cfa: bigint, read: Virtua
  * The call stack. Each caller is found by call frame information where there is some, else by frame records, with the link register for
  * functions without one, and through exception frames.
  */
-export function unwind(start: Registers, { read, symbols, vaBits, rules }: Surroundings, limit = MAX_FRAMES): Stack {
+export function unwind(start: Registers, { read, symbols, vaBits, rules, process }: Surroundings, limit = MAX_FRAMES): Stack {
   const frames: Frame[] = [
     {
       pc: start.pc,
@@ -204,7 +220,8 @@ export function unwind(start: Registers, { read, symbols, vaBits, rules }: Surro
 
   /** The caller by call frame information; a text: why not; undefined: there is no such information. */
   const byRules = (frame: Frame): Frame | string | undefined => {
-    const row = rules?.(frame.kind === 'call' ? frame.pc - 4n : frame.pc);
+    const at = isCaller(frame) ? frame.pc - 4n : frame.pc;
+    const row = frame.process ? frame.process.rules(at) : isUser(frame) ? undefined : rules?.(at);
     if (!row) return undefined;
     const cfa = cfaOf(frame, row);
     if (typeof cfa === 'string') return cfa;
@@ -213,11 +230,11 @@ export function unwind(start: Registers, { read, symbols, vaBits, rules }: Surro
     const to = x[row.returnRegister];
     if (to === undefined) return 'its return address is not known';
     // A caller's link register was overwritten by its call: without a rule it cannot be what it returns to.
-    if (frame.kind === 'call' && row.rules.get(row.returnRegister) === undefined) return 'its return address was not saved';
+    if (isCaller(frame) && row.rules.get(row.returnRegister) === undefined) return 'its return address was not saved';
     const pc = strip(to);
     x[row.returnRegister] = undefined;
     if (pc === 0n) return '';
-    return { pc, fp: x[DW_REG.FP] ?? 0n, sp: cfa, kind: 'call', how: 'call frame information', x };
+    return { pc, fp: x[DW_REG.FP] ?? 0n, sp: cfa, kind: isUser(frame) ? 'user call' : 'call', how: 'call frame information', x };
   };
 
   /** The caller by the frame record at x29; undefined: this was the last. */
@@ -247,6 +264,27 @@ export function unwind(start: Registers, { read, symbols, vaBits, rules }: Surro
     return { pc: strip(here.lr), fp: here.fp, kind: 'call', how: 'frame record', x };
   };
 
+  /** The caller in user space where no file tells: by the link register of a function that returns without having saved it, else by record. */
+  const byUserRecord = (frame: Frame): Frame | string | undefined => {
+    const x: (bigint | undefined)[] = new Array(31).fill(undefined);
+    const lr = frame.x[DW_REG.LR];
+    const code = frame.kind === 'user' && lr ? read(frame.pc, 4 * LEAF) : undefined;
+    if (lr && code) {
+      const words = Array.from({ length: LEAF }, (_, i) => viewOf(code).getUint32(4 * i, true));
+      const end = words.findIndex((word) => word === RET || popsFrame(word));
+      if (end >= 0 && words[end] === RET) return { pc: strip(lr), fp: frame.fp, kind: 'user call', how: 'link register', x };
+    }
+    const { fp } = frame;
+    if (fp === 0n) return undefined;
+    const here = record(fp);
+    if (!here) return `the frame record of user space at ${hex(fp, 16)} cannot be read`;
+    if (here.lr === 0n) return undefined;
+    if (here.fp !== 0n && here.fp <= fp)
+      return `the frame records of user space go back from ${hex(fp, 16)} to ${hex(here.fp, 16)}`;
+    x[DW_REG.FP] = here.fp;
+    return { pc: strip(here.lr), fp: here.fp, kind: 'user call', how: 'frame record', x };
+  };
+
   if (start.exception) {
     const { pc, pstate } = start.exception;
     const user = (pstate & MODE) === EL0T;
@@ -255,15 +293,25 @@ export function unwind(start: Registers, { read, symbols, vaBits, rules }: Surro
   const seen = new Set<string>();
   while (frames.length < limit) {
     const frame = frames[frames.length - 1];
-    if (frame.kind === 'user') break;
+    if (isUser(frame) && !process) break;
+    if (isUser(frame)) {
+      const file = process?.(lookupPc(frame));
+      if (file) frame.process = file;
+    }
     const key = `${frame.pc} ${frame.fp} ${frame.sp}`;
     if (frame.sp !== undefined && seen.has(key)) return { frames, broken: `the stack repeats itself at ${hex(frame.sp, 16)}` };
     seen.add(key);
     let next = byRules(frame);
-    if (next === '') break;
+    if (next === '') {
+      // The first of a task, or a stack that was written over: then the frame records may still lead on.
+      if (!record(frame.fp)?.lr) break;
+      next = undefined;
+    }
     if (next === undefined || typeof next === 'string') {
       const why = next;
-      next = (frame.kind === 'call' ? undefined : byLinkRegister(frame)) ?? byRecord(frame);
+      next = isUser(frame)
+        ? byUserRecord(frame)
+        : ((frame.kind === 'call' ? undefined : byLinkRegister(frame)) ?? byRecord(frame));
       if (next === undefined) {
         if (why) return { frames, broken: `${frameName(frame, symbols)}: ${why}` };
         break;
@@ -275,8 +323,17 @@ export function unwind(start: Registers, { read, symbols, vaBits, rules }: Surro
   return { frames };
 }
 
+/** The function of a process's file at a frame of user space. */
+function processName({ process, ...frame }: Pick<Frame, 'pc' | 'kind' | 'process'>): string | undefined {
+  const at = process?.toFile(lookupPc(frame));
+  if (!process || at === undefined) return undefined;
+  return withoutDamage(() => process.info.functionAt(at)?.name ?? nearestSymbol(process.info.elf, at)?.name, undefined);
+}
+
 /** `symbol+0x12` of a frame. A return address belongs to the function of the call before it. */
-export function frameName(frame: Pick<Frame, 'pc' | 'kind'>, symbols: Symbolizer): string {
+export function frameName(frame: Pick<Frame, 'pc' | 'kind' | 'process'>, symbols: Symbolizer): string {
+  const inProcess = processName(frame);
+  if (inProcess !== undefined) return inProcess;
   if (frame.kind !== 'call') return symbols.format(frame.pc);
   const call = symbols.at(frame.pc - 1n);
   if (!call) return symbols.format(frame.pc);

@@ -6,7 +6,7 @@ import { walkStack } from '../linux/callers.ts';
 import { KernelObjects } from '../linux/objects.ts';
 import { readTasks, taskStack } from '../linux/tasks.ts';
 import { causeFrame } from '../linux/trouble.ts';
-import { type Frame, frameName } from '../linux/unwind.ts';
+import { type Frame, frameName, isUser } from '../linux/unwind.ts';
 import type { Session } from '../session.ts';
 import { threadOf } from '../threads.ts';
 
@@ -98,7 +98,7 @@ const inTheBackground = (frame: DebugProtocol.StackFrame): DebugProtocol.StackFr
 export function shownFrames(session: Session, vp: number, frame: Frame, task?: bigint): DebugProtocol.StackFrame[] {
   const { kernel, sources } = session.debuggee;
   const module = kernel.symbols.at(frame.pc)?.symbol.module;
-  const what = frame.kind === 'exception' ? ' (exception taken here)' : frame.kind === 'user' ? ' (user space)' : '';
+  const what = frame.kind === 'exception' ? ' (exception taken here)' : isUser(frame) ? ' (user space)' : '';
   const common = { instructionPointerReference: hex(frame.pc), ...(module ? { moduleId: module } : {}) };
   const listed = (): Pick<DebugProtocol.StackFrame, 'source' | 'line' | 'column'> => {
     const { listing, line } = session.listings.at(frame.pc, kernel.symbols);

@@ -8,7 +8,7 @@ import { fieldRows, valueText, vpRegistersView } from '../describe.ts';
 import { evaluateText } from '../expression/evaluate.ts';
 import type { Target } from '../expression/evaluate.ts';
 import { frameVariables } from '../linux/types.ts';
-import type { Frame } from '../linux/unwind.ts';
+import { type Frame, isUser } from '../linux/unwind.ts';
 import type { CodeOrLine, Session, VariablePage, VariableSource } from '../session.ts';
 import { withoutDamage } from '../symbols/byte-source.ts';
 import type { FrameVariable } from '../types/frame.ts';
@@ -82,7 +82,7 @@ class Scopes {
     const { kernel } = session.debuggee;
     const choice = { frame, depth, callers: callersOf(kernel, vp, frame) };
     this.#context = machineContext(kernel, vp, choice);
-    this.#variables = frame?.kind === 'user' ? [] : frameVariables(kernel, vp, frameState(kernel, vp, choice), !this.#frame);
+    this.#variables = frame && isUser(frame) ? [] : frameVariables(kernel, vp, frameState(kernel, vp, choice), !this.#frame);
   }
 
   #text(register: RegisterInfo, value: bigint): string {

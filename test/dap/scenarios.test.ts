@@ -10,18 +10,44 @@ import { debianDebugInfo, debianGuest, debianInitramfs } from '../../scripts/deb
 import { type DebugInfo, KIND, openDebugInfo } from '../../debug-adapter/symbols/dwarf/debug-info.ts';
 import { Client, golden } from './harness.ts';
 
+/** Runs before /init: a program whose stack is walked, and what patches functions. */
+const FIRST = `#!/bin/sh
+/program
+B=/bin/busybox
+$B mount -t sysfs s /sys
+$B mount -t tracefs t /sys/kernel/tracing
+$B mount -t proc p /proc
+cd /sys/kernel/tracing
+echo version_proc_show >set_ftrace_filter
+echo function >current_tracer
+read v </proc/version
+echo nop >current_tracer
+echo p:probe version_proc_show >kprobe_events
+echo 1 >events/kprobes/probe/enable
+read v </proc/version
+echo 0 >events/kprobes/probe/enable
+cd /
+$B umount /sys/kernel/tracing /sys /proc
+exec /init
+`;
+
+const PROGRAM = path.resolve(import.meta.dirname, '../guests/user');
+
 /** Debian's sources are a package of their own, and not needed: lines are shown of files that are there, whatever is in them. */
 const SOURCES = [
   'arch/arm64/hyperv/hv_core.c',
   'arch/arm64/include/asm/mshyperv.h',
-  'arch/arm64/kernel/{entry,head}.S',
-  'arch/arm64/kernel/{entry-common,irq,syscall,traps}.c',
+  'arch/arm64/kernel/{entry,entry-ftrace,head}.S',
+  'arch/arm64/kernel/{debug-monitors,entry-common,irq,syscall,traps}.c',
+  'arch/arm64/kernel/probes/kprobes.c',
   'arch/arm64/mm/{cache,proc}.S',
   'arch/arm64/mm/fault.c',
   'drivers/base/{bus,dd}.c',
   'drivers/hv/{channel_mgmt,connection,hv,hv_common,vmbus_drv}.c',
   'drivers/irqchip/irq-gic-v3.c',
   'drivers/scsi/storvsc_drv.c',
+  'fs/{read_write,seq_file}.c',
+  'fs/proc/{inode,version}.c',
   'include/asm-generic/mshyperv.h',
   'include/linux/{completion,dma-mapping,interrupt,irqdesc}.h',
   'init/main.c',
@@ -29,6 +55,7 @@ const SOURCES = [
   'kernel/irq/{chip,irqdesc}.c',
   'kernel/module/main.c',
   'kernel/printk/printk.c',
+  'kernel/trace/{trace_functions,trace_kprobe}.c',
 ].flatMap((f) => {
   const [, start, names, end] = /^(.*)\{(.*)\}(.*)$/.exec(f) ?? [];
   return names ? names.split(',').map((name) => `${start}${name}${end}`) : [f];
@@ -48,17 +75,25 @@ before(async () => {
     fs.mkdirSync(path.join(folder, 'linux', path.dirname(f)), { recursive: true });
     fs.writeFileSync(path.join(folder, 'linux', f), '');
   }
+  const program = path.join(folder, 'root', 'program');
+  fs.mkdirSync(path.dirname(program));
+  fs.copyFileSync(path.join(PROGRAM, 'stack.elf'), program);
+  const extra = [
+    { path: 'program', mode: 0o755, data: fs.readFileSync(program) },
+    { path: 'first', mode: 0o755, data: FIRST },
+  ];
+  files.push(await openDebugInfo(program));
   const initrd = path.join(folder, 'initrd');
-  fs.writeFileSync(initrd, gzipSync(await debianInitramfs({ modules: ['hv_storvsc'] }), { level: 1 }));
+  fs.writeFileSync(initrd, gzipSync(await debianInitramfs({ modules: ['hv_storvsc'], extra }), { level: 1 }));
   const disk = path.join(folder, 'disk');
   fs.writeFileSync(disk, new Uint8Array(1 << 20));
   launch = {
     kernel: guest.kernel,
     initrd,
-    append: 'console=ttyAMA0 oops=panic',
+    append: 'console=ttyAMA0 oops=panic rdinit=/first',
     disks: [{ path: disk, readOnly: true }],
-    symbols: [vmlinux, ...modules],
-    sourceMap: { '': path.join(folder, 'linux') },
+    symbols: [vmlinux, ...modules, path.dirname(program)],
+    sourceMap: { '': path.join(folder, 'linux'), user: PROGRAM },
     stopOnEntry: true,
   };
 });
@@ -204,6 +239,16 @@ test('early boot, a message and its answer, an interrupt, a driver that binds, a
   s.stack(await s.run('next'));
   s.end('early-boot');
 
+  await s.breakAt('ksys_write if $current->comm == "program"');
+  s.stack(await s.run('continue'));
+  s.end('user-space');
+
+  await s.breakAt('function_trace_call', 'kprobe_dispatcher');
+  s.stack((await s.run('continue')).slice(0, 5));
+  await s.breakAt('kprobe_dispatcher');
+  s.stack((await s.run('continue')).slice(0, 11));
+  s.end('patched-functions');
+
   await s.breakAt('vmbus_negotiate_version', 'storvsc_probe');
   let frames = await s.run('continue');
   s.stack(frames.slice(0, 5));
@@ -280,6 +325,15 @@ test('two VPs: one waits for the other for ever while that stands still, and is 
   s.stack(frames.slice(waits));
   await s.run('stepOut');
   s.end('two-processors');
+
+  // The next call has no room.
+  await s.breakAt('ksys_write');
+  frames = await s.run('continue');
+  await s.breakAt();
+  s.tell('-> setExpression $sp = (long)$current->stack + 16');
+  await dc.request('setExpression', { expression: '$sp', value: '(long)$current->stack + 16', frameId: frames[0].id });
+  s.stack(await s.run('continue'));
+  s.end('stack-overflow');
 
   await dc.request('disconnect');
 });

@@ -10,10 +10,14 @@ const TEXT = 0xffff_8000_0801_0000n;
 const STACK = 0xffff_8000_0a00_0000n;
 const SIZE = 0x1000;
 
+/** Of a process: code, and above it its stack. */
+const USER = 0x40_0000n;
+
 class Memory {
   readonly #regions = [
     { base: TEXT, data: new DataView(new ArrayBuffer(SIZE)) },
     { base: STACK, data: new DataView(new ArrayBuffer(SIZE)) },
+    { base: USER, data: new DataView(new ArrayBuffer(SIZE)) },
   ];
   #at(address: bigint, length: number) {
     const r = this.#regions.find((x) => address >= x.base && address + BigInt(length) <= x.base + BigInt(SIZE));
@@ -234,4 +238,35 @@ test('in the exception vectors, before anything is saved: the interrupted functi
     ['vectors+0x4', 'top'],
     ['leaf+0x8', 'user'],
   ]);
+});
+
+test('user space: by the link register of a wrapper that saves nothing, then by frame records, as long as those go up', () => {
+  const { memory, symbols, at } = world();
+  const user = USER;
+  const top = USER + 0x400n;
+  // What follows SVC: CMN x0, #4095; RET.
+  memory.code(user, 0xb13ffc1f, 0xd65f03c0, ...new Array<number>(30).fill(0xd503201f));
+  const walk = (fp: bigint) => {
+    const start = registers(at('vectors', 4), fp, user + 0x100n, top - 0x40n);
+    const exception = { pc: user, pstate: 0n };
+    const { frames, broken } = unwind(
+      { ...start, exception },
+      { read: memory.read, symbols, vaBits: 48, process: () => undefined },
+    );
+    return [frames.slice(1).map((f) => [f.pc, f.kind, f.how]), broken];
+  };
+  record(memory, top, top + 0x20n, user + 0x200n);
+  record(memory, top + 0x20n, 0n, user + 0x300n);
+  assert.deepEqual(walk(top), [
+    [
+      [user, 'user', 'exception registers'],
+      [user + 0x100n, 'user call', 'link register'],
+      [user + 0x200n, 'user call', 'frame record'],
+      [user + 0x300n, 'user call', 'frame record'],
+    ],
+    undefined,
+  ]);
+  record(memory, top + 0x20n, top, user + 0x300n);
+  assert.match(walk(top)[1] as string, /^the frame records of user space go back from 0x0000000000400420 to 0x0000000000400400$/);
+  assert.match(walk(0x12340n)[1] as string, /^the frame record of user space at 0x0000000000012340 cannot be read$/);
 });
