@@ -275,3 +275,43 @@ test('the trace: kinds and file by launch.json, then others in the Debug Console
   await dc.stopped();
   assert.equal(await say('trace off'), 'Nothing is traced.');
 });
+
+test("the machine's parts: pages of lists, values by name, what cannot be, paths in the Debug Console", async (t) => {
+  const dc = await Client.start(t);
+  await dc.launch({ ...launch, stopOnEntry: true });
+  await dc.stopped();
+  const [frame] = await dc.frames();
+  const { scopes } = await dc.request<DebugProtocol.ScopesResponse['body']>('scopes', { frameId: frame.id }, true);
+  const list = async (variablesReference: number, page: object = {}) =>
+    (await dc.request<DebugProtocol.VariablesResponse['body']>('variables', { variablesReference, ...page }, true)).variables;
+  let at = scopes.find((s) => s.name === 'Machine')?.variablesReference ?? 0;
+  for (const name of ['gic', 'spis']) at = (await list(at)).find((v) => v.name === name)?.variablesReference ?? 0;
+  const page = await list(at, { filter: 'indexed', start: 1, count: 2 });
+  assert.deepEqual(
+    page.map((v) => [v.name, v.value, v.evaluateName]),
+    [
+      ['[33]', 'INTID 33 (COM1), priority 0x0', 'hv.gic.spis[33]'],
+      ['[34]', 'INTID 34 (COM2), priority 0x0', 'hv.gic.spis[34]'],
+    ],
+  );
+  assert.deepEqual(await list(at, { filter: 'named' }), []);
+  const set = (name: string, value: string) => ({ variablesReference: page[0].variablesReference, name, value });
+  assert.equal((await dc.request<{ value: string }>('setVariable', set('enabled', 'true'), true)).value, 'true');
+  assert.equal((await dc.request<{ value: string }>('setVariable', set('priority', '0x50 + 0x50'), true)).value, '0xa0');
+  assert.match(await dc.refused('setVariable', set('priority', '3')), /priority can be 0x0 to 0xff, a multiple of 8, not 0x3$/);
+  assert.match(await dc.refused('setVariable', set('line', '1')), /line cannot be changed$/);
+  const say = async (expression: string) =>
+    (await dc.request<{ result: string }>('evaluate', { expression, context: 'repl' }, true)).result;
+  assert.match(await say('inspect gic.spis[33]'), /^enabled +true\npending +false\n[\s\S]*\npriority +0xa0\n/);
+  assert.match(await say('hv.gic.spis[33].trigger = "edge"'), /^0x1$/);
+  assert.match(
+    await dc.refused('evaluate', { expression: 'inspect gic.nothing', context: 'repl' }),
+    /there is no nothing in gic/,
+  );
+  const complete = async (text: string) => {
+    const args = { text, column: text.length + 1 };
+    const { targets } = await dc.request<DebugProtocol.CompletionsResponse['body']>('completions', args, true);
+    return targets.map((c) => c.label);
+  };
+  assert.deepEqual([await complete('1 + hv.gic.v'), await complete('inspect rt')], [['vps'], ['rtc']]);
+});
