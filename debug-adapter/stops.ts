@@ -413,7 +413,7 @@ function locate(b: CodeBreakpoint, { symbols, functionAddresses, describes }: Pl
     if (found) b.line = found.line;
     return;
   }
-  const name = b.origin === 'function' ? /^\s*([A-Za-z_]\w*)\s*(?:\[(\w+)\])?\s*$/.exec(b.text) : null;
+  const name = b.origin === 'function' ? /^\s*([A-Za-z_][\w:{}#<>]*)\s*(?:\[(\w+)\])?\s*$/.exec(b.text) : null;
   const known = name ? functionAddresses(name[1], name[2]) : undefined;
   const others = codeAddresses(b.text, symbols);
   // A module without debug information may have a function of that name, too.

@@ -120,7 +120,9 @@ export function shownFrames(session: Session, vp: number, frame: Frame, task?: b
     const place = local
       ? { source: { name: path.basename(local), path: local }, line: f.line, column: Math.max(f.column, 1) }
       : listed();
-    const name = isLast ? frameName(frame, kernel.symbols) : `${f.name ?? '?'} (inlined)`;
+    // The symbol of a function of Rust is not for people.
+    const own = f.name?.includes('::') ? f.name : frameName(frame, kernel.symbols);
+    const name = isLast ? own : `${f.name ?? '?'} (inlined)`;
     return { id: session.frameId(vp, frame, depth, task), name: `${name}${isLast ? what : ''}`, ...place, ...common };
   });
 }

@@ -2,7 +2,7 @@
 import { elementAt, resolved, type View } from './format.ts';
 import { arrayOf, type CompoundType, findMember, MAX_NESTING, sizeOf, type Type } from './model.ts';
 import { elementsOf, lengthMember } from './printers.ts';
-import { Value, ValueError } from './value.ts';
+import { membersOf, Value, ValueError } from './value.ts';
 
 export interface Child {
   readonly name: string;
@@ -112,7 +112,7 @@ const VOID_RESULT: Type = { kind: 'void' };
 
 /** Members; those of an anonymous struct as if they were the outer one's, those of an anonymous union under a node of their own. */
 function members(value: Value, t: CompoundType, view: View, prefix: string | undefined, depth = 0): Child[] {
-  return t.members.flatMap((m): Child[] => {
+  return membersOf(value, t).flatMap((m): Child[] => {
     const type = resolved(m.type, view);
     const from = `${t.name ?? ''}.${m.name}`;
     const member = (of: Type): Value =>

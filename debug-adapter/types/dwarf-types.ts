@@ -18,6 +18,7 @@ import {
   pointerTo,
   qualified,
   type Type,
+  type Variants,
   toldBaseType,
   typedef,
   VOID,
@@ -46,6 +47,9 @@ const nowhere = (address: (linked: bigint) => bigint | undefined): Surroundings 
 
 const big = (value: ReturnType<Die['attr']>): bigint | undefined =>
   typeof value === 'bigint' ? value : typeof value === 'number' ? BigInt(value) : undefined;
+
+/** Alternatives of one type that are looked at. */
+const MAX_VARIANTS = 1 << 12;
 
 export class DwarfTypes implements TypeSource {
   readonly loaded: LoadedSymbols;
@@ -167,13 +171,34 @@ export class DwarfTypes implements TypeSource {
     return typeof type === 'function' ? arrayOf(type, undefined) : type;
   }
 
-  #members(die: Die): Member[] {
-    const out: Member[] = [];
+  #members(die: Die): Member[] | { members: Member[]; variants: Variants } {
+    const members: Member[] = [];
+    let variants: Variants | undefined;
     for (const child of die.children()) {
-      if (child.tag !== DW_TAG.member || child.flag(DW_AT.external)) continue;
-      out.push({ name: child.name ?? '', type: this.type(child.type()), ...this.#place(child) });
+      if (child.tag === DW_TAG.variant_part && !variants) {
+        variants = this.#variants(child);
+        members.push(...variants.of.map((v) => v.member));
+      } else if (child.tag === DW_TAG.member && !child.flag(DW_AT.external)) members.push(this.#member(child));
     }
-    return out;
+    return variants ? { members, variants } : members;
+  }
+
+  #member(die: Die): Member {
+    return { name: die.name ?? '', type: this.type(die.type()), ...this.#place(die) };
+  }
+
+  /** DWARF 5 §5.7.10. */
+  #variants(part: Die): Variants {
+    const of: Variants['of'][number][] = [];
+    for (const variant of part.children()) {
+      if (variant.tag !== DW_TAG.variant || of.length >= MAX_VARIANTS) continue;
+      const value = big(variant.attr(DW_AT.discr_value));
+      for (const child of variant.children())
+        if (child.tag === DW_TAG.member)
+          of.push({ member: this.#member(child), ...(value === undefined ? {} : { values: [[value, value]] }) });
+    }
+    const told = part.reference(DW_AT.discr);
+    return { of, ...(told ? { discriminant: this.#member(told) } : {}) };
   }
 
   /** Where a member is in its struct (DWARF 5 §5.7.6; DW_AT_bit_offset as DWARF 3 had it). */

@@ -5,7 +5,7 @@ import type { Symbolizer } from '../symbols/symbolizer.ts';
 import type { Catalog } from './catalog.ts';
 import { type EnumType, MAX_NESTING, type PlainType, plain, sizeOf, type Type } from './model.ts';
 import { elementsOf, LABELS } from './printers.ts';
-import { type Memory, Value, ValueError } from './value.ts';
+import { type Memory, membersOf, Value, ValueError } from './value.ts';
 
 /** What showing values needs. */
 export interface View {
@@ -307,7 +307,7 @@ function structText(value: Value, t: Extract<PlainType, { kind: 'struct' | 'unio
     return `{${parts.join(', ')}${parts.length < t.members.length ? ', ...' : ''}}`;
   }
   const walk = (type: typeof t, offset: number, nesting: number): boolean =>
-    type.members.every((m) => {
+    (nesting === 0 ? membersOf(value, type) : type.members).every((m) => {
       const inner = resolved(m.type, view);
       if (m.name === '' && (inner.kind === 'struct' || inner.kind === 'union') && nesting < MAX_NESTING)
         return walk(inner, offset + m.offset, nesting + 1);

@@ -34,6 +34,13 @@ export interface BitField {
   readonly at: number;
   readonly size: number;
 }
+/** Alternatives of a structure of which a number in it tells the one that is there: enumerations of Rust. */
+export interface Variants {
+  /** The number; left out: there is only one alternative. */
+  readonly discriminant?: Member;
+  /** Members of the structure by what the number is; without values: the one for all other numbers. */
+  readonly of: readonly { readonly values?: readonly (readonly [from: bigint, to: bigint])[]; readonly member: Member }[];
+}
 export interface CompoundType {
   readonly kind: 'struct' | 'union';
   /** Undefined for one that is only declared together with a member or typedef. */
@@ -42,6 +49,8 @@ export interface CompoundType {
   readonly members: readonly Member[];
   /** Declared, but its members are not told here. */
   readonly incomplete?: boolean;
+  /** Which of the members are alternatives. */
+  readonly variants?: Variants;
 }
 export interface ArrayType {
   readonly kind: 'array';
@@ -122,15 +131,21 @@ export function compound(
   kind: 'struct' | 'union',
   name: string | undefined,
   size: number,
-  members: () => readonly Member[],
+  members: () => readonly Member[] | { readonly members: readonly Member[]; readonly variants: Variants },
 ): CompoundType {
-  const get = once(members);
+  const get = once(() => {
+    const made = members();
+    return 'variants' in made ? made : { members: made, variants: undefined };
+  });
   return {
     kind,
     name,
     size,
     get members() {
-      return get();
+      return get().members;
+    },
+    get variants() {
+      return get().variants;
     },
   };
 }

@@ -1,6 +1,16 @@
 /** A C object or a result: its type, and where its bytes are. Nothing is read before somebody asks. */
 import { viewOf } from '../../emulator/base/struct.ts';
-import { type BitField, type PlainType, plain, sizeOf, type Type, UNSIGNED_INT128, UNSIGNED_LONG } from './model.ts';
+import {
+  type BitField,
+  type CompoundType,
+  type Member,
+  type PlainType,
+  plain,
+  sizeOf,
+  type Type,
+  UNSIGNED_INT128,
+  UNSIGNED_LONG,
+} from './model.ts';
 
 /** Why a value cannot be read, written or used: words for the person who looks at it. */
 export class ValueError extends Error {}
@@ -285,3 +295,24 @@ function floatOf(bytes: Uint8Array): number {
 
 /** What a register or a field that has no C type is: as wide as it is, unsigned. */
 export const unsignedOf = (bits: number): Type => (bits > 64 ? UNSIGNED_INT128 : UNSIGNED_LONG);
+
+/** The members that an object has: of alternatives the one that its number tells. */
+export function membersOf(value: Value, t: CompoundType): readonly Member[] {
+  const { members, variants } = t;
+  const { discriminant } = variants ?? {};
+  if (!variants || !discriminant) return members;
+  let number: bigint;
+  try {
+    const { type, offset, bits } = discriminant;
+    const told = new Value({ type, storage: value.storage, offset: value.offset + offset, bits });
+    number = BigInt.asUintN(64, told.value);
+  } catch (e) {
+    if (e instanceof ValueError) return members;
+    throw e;
+  }
+  const width = BigInt.asUintN(8 * sizeOf(discriminant.type), -1n);
+  const here =
+    variants.of.find((v) => v.values?.some(([from, to]) => number >= (from & width) && number <= (to & width))) ??
+    variants.of.find((v) => !v.values);
+  return members.filter((m) => m === here?.member || !variants.of.some((v) => v.member === m));
+}

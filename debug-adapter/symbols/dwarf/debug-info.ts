@@ -440,7 +440,7 @@ export class DebugInfo {
     if (!functions.length) return at ? [{ ...where, name: undefined, die: undefined }] : [];
     const out: SourceFrame[] = [];
     for (const die of functions.reverse()) {
-      out.push({ ...where, name: die.name, die });
+      out.push({ ...where, name: die.qualifiedName, die });
       if (die.tag === DW_TAG.inlined_subroutine) where = this.callSite(die);
     }
     return out;
@@ -678,7 +678,13 @@ export class DebugInfo {
       have.add(entry);
       out.push({ die, entry, body: this.elf.address(body), inlined });
     };
-    for (const die of this.lookup(name, [KIND.function])) {
+    // `core::fmt::write`: the index has the last part.
+    const last = name.slice(name.lastIndexOf(':') + 1);
+    const found = (kind: number): Die[] => {
+      const all = this.lookup(last, [kind]);
+      return last === name ? all : all.filter((d) => `::${d.qualifiedName}`.endsWith(`::${name}`));
+    };
+    for (const die of found(KIND.function)) {
       const [first] = die.ranges();
       if (first) add(die, first.from, this.#body(die, first), false);
     }
@@ -686,7 +692,7 @@ export class DebugInfo {
     // A symbol starts before its function where room was left to patch a call in.
     for (const { from, size } of this.elf.functionsNamed(name))
       if (!own.some((place) => place >= from && place < from + Math.max(size, 1))) add(undefined, from, from, false);
-    const origins = this.lookup(name, [KIND.inline]);
+    const origins = found(KIND.inline);
     // An origin that dwz has moved to a partial unit or to the common file is referred to from anywhere.
     const shared = origins.some((d) => d.unit.file !== this.file || d.unit.type === DW_UT.partial);
     const units = shared ? this.#allUnits() : new Set(origins.map((d) => d.unit));

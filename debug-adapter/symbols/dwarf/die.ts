@@ -1,6 +1,6 @@
 /** Debugging information entries, parsed when asked: a Die is an offset and the abbreviation found there. */
 import { type AbbreviationTable, HAS, skipForm } from './abbreviations.ts';
-import { attributeName, DW_AT, DW_FORM, formName, tagName } from './constants.ts';
+import { attributeName, DW_AT, DW_FORM, DW_TAG, formName, NESTING_LANGUAGES, tagName } from './constants.ts';
 import { expressionAt, type Location, locationList, type Range, rangeList } from './lists.ts';
 import type { DwarfError } from './reader.ts';
 import type { Unit } from './unit.ts';
@@ -13,6 +13,11 @@ const MAX_CHAIN = 16;
  * section offsets (number; bigint beyond 2^53).
  */
 export type AttributeValue = string | boolean | Uint8Array | Die | bigint | number;
+
+/** What a name can be in. */
+const QUALIFYING: ReadonlySet<number> = new Set([
+  ...[DW_TAG.namespace, DW_TAG.structure_type, DW_TAG.class_type, DW_TAG.union_type, DW_TAG.enumeration_type],
+]);
 
 export class Die {
   readonly unit: Unit;
@@ -225,6 +230,17 @@ export class Die {
   /** DW_AT_name, of the origin too. */
   get name(): string | undefined {
     return this.holder(DW_AT.name)?.string(DW_AT.name);
+  }
+
+  /** The name with those of the namespaces and types around it, as Rust and C++ write it: `core::fmt::write`. In C it is the name. */
+  get qualifiedName(): string | undefined {
+    const own = this.holder(DW_AT.name);
+    const name = own?.string(DW_AT.name);
+    if (!own || name === undefined || !NESTING_LANGUAGES.has(own.unit.language)) return name;
+    const parts = [name];
+    for (let at = own.parent(); at && parts.length < MAX_CHAIN && QUALIFYING.has(at.tag); at = at.parent())
+      parts.unshift(at.name ?? '{...}');
+    return parts.join('::');
   }
 
   /** The name the linker knows a function or variable by: DW_AT_linkage_name, or DW_AT_name where the language has only that. */
