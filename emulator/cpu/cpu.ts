@@ -245,6 +245,7 @@ export class Cpu implements TlbControl {
     this.#tlbs.memoryRenewed();
     this.counters.memoryRenewed(memory);
     this.#breakpoints.memoryRenewed(memory);
+    this.#watchpoints.memoryRenewed(memory);
     this.interpreter.memoryRenewed(memory);
     this.translator?.memoryRenewed(memory);
     for (const vp of this.vps) vp.memoryRenewed(memory);

@@ -50,7 +50,7 @@ const overlap = (w: Watchpoint, from: bigint, size: number): boolean =>
 
 export class Watchpoints {
   readonly #counters: Counters;
-  readonly #view: DataView;
+  #view: DataView;
   #list: Watchpoint[] = [];
   /** By virtual page, and by physical page. */
   readonly #pages: Pages = new Map();
@@ -62,6 +62,11 @@ export class Watchpoints {
   constructor(memory: WebAssembly.Memory, counters: Counters) {
     this.#view = new DataView(memory.buffer);
     this.#counters = counters;
+  }
+
+  /** What was in memory is in another one now. */
+  memoryRenewed(memory: WebAssembly.Memory): void {
+    this.#view = new DataView(memory.buffer);
   }
 
   get isEmpty(): boolean {

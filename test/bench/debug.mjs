@@ -1,5 +1,5 @@
 // Debug information of Debian's kernel: the index (never seen, and from the cache), memory, and `hyperstep addr2line` against GNU's
-// and elfutils' tools on the same addresses in the same run.
+// and elfutils' tools on the same addresses in the same run; and conditions that are false (debug-conditions.mjs).
 //
 //   npm run bench:debug [-- SUITE | --symbols VMLINUX [RUNS]]      SUITE: own (default), trixie, sid
 import { spawnSync } from 'node:child_process';
@@ -7,14 +7,15 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { ROOT, ensureBuild, ensureDebianPackages, ensureDependencies, run, say } from '../../scripts/setup.mjs';
+import { conditions } from './debug-conditions.mjs';
 
 ensureDependencies();
 ensureBuild();
 ensureDebianPackages({ 'aarch64-linux-gnu-addr2line': 'binutils-aarch64-linux-gnu', 'eu-addr2line': 'elfutils' });
 const args = process.argv.slice(2);
-let file;
-if (args[0] === '--symbols') file = args.splice(0, 2)[1];
-else file = (await import('../../scripts/debian-guest.mjs')).debianDebugInfo({ suite: args.shift() ?? 'own' }).vmlinux;
+const { debianDebugInfo, debianGuest } = await import('../../scripts/debian-guest.mjs');
+const suite = args[0] === '--symbols' ? undefined : (args.shift() ?? 'own');
+const file = suite ? debianDebugInfo({ suite }).vmlinux : args.splice(0, 2)[1];
 const runs = Number(args[0] ?? 3);
 
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'hyperstep-bench-'));
@@ -159,4 +160,9 @@ for (const tool of ['GNU addr2line', 'eu-addr2line']) {
   say(`\nthe same answers as ${tool}: ${ours.size - different.length} of ${ours.size}`);
   for (const [a, frames] of different.slice(0, 12))
     say(`  ${a}  ours ${frames.join(' < ')}\n  ${' '.repeat(18)}  theirs ${theirs.get(a)?.join(' < ')}`);
+}
+
+if (suite) {
+  ensureDebianPackages({ 'gdb-multiarch': 'gdb-multiarch', 'qemu-system-aarch64': 'qemu-system-arm' });
+  await conditions(await debianGuest({ suite }), file, { runs });
 }

@@ -529,6 +529,22 @@ describe('watchpoints', () => {
     assert.equal(b.cpu.run(0, 100).kind, 'hvc');
   });
 
+  test('all of it works on when the machine moves into another memory', () => {
+    const b = storing();
+    b.cpu.setBreakpoint(AT, when(op('eq', x(0), number(500)), { op: '==', count: 1, counter: 3 }));
+    b.cpu.setWatchpoint({ address: BigInt(DATA + 64), size: 8, access: 'w' });
+    assert.equal(b.cpu.run(0, 400).kind, 'budget');
+    // The harness has written its tables behind the memory's back.
+    b.ram.touch(TABLES, 4096);
+    b.ram.renew();
+    b.cpu.setWatchpoint({ address: BigInt(DATA + 8), size: 1, access: 'w', filter: when(op('eq', x(0), number(300))) });
+    const hit = { kind: 'watchpoint', pc: BigInt(TEXT + 8), address: DATA_END, access: 'w' };
+    assert.deepEqual(b.cpu.run(0, 10_000), hit);
+    assert.equal(b.cpu.vps[0].x(0), 300n);
+    assert.deepEqual(b.cpu.run(0, 10_000), { kind: 'breakpoint', clauses: 1 });
+    assert.deepEqual([b.cpu.vps[0].x(0), b.cpu.counters.get(3)], [500n, 1]);
+  });
+
   test('what cannot be watched is refused', () => {
     const { cpu } = bench();
     const watch = (size: number, filter?: Filter) => () =>
