@@ -102,6 +102,8 @@ interface LoopState {
   spins: number;
   /** Instructions each VP has retired. */
   retired: number[];
+  /** Set by a part inside a slice; the loop returns it at the next instruction boundary. */
+  ending?: Exit;
 }
 
 /** Console bytes, what a debugger has changed of the platform, a key, a movement of the mouse, another resolution, what the network or a socket asked for, a cable, a network card. */
@@ -159,8 +161,6 @@ class HyperVMachine implements Machine {
   #onByte: Until['console'];
   /** VPs that do not stop again where they have stopped: until they have run. */
   readonly #resuming = new Set<number>();
-  /** Set by a part inside a slice; the loop returns it at the next instruction boundary. */
-  #ending: Exit | undefined;
 
   constructor(config: MachineConfig) {
     if (!Number.isInteger(config.memory) || config.memory < 64 || config.memory > MAX_RAM >>> 20)
@@ -381,11 +381,8 @@ class HyperVMachine implements Machine {
     let exit: Exit | undefined;
     while (exit === undefined) {
       clock.fireDue();
-      if (this.#ending) {
-        exit = this.#ending;
-        this.#ending = undefined;
-        break;
-      }
+      exit = this.#takeEnding();
+      if (exit) break;
       if (clock.state.instructions >= end || clock.now >= endTime) {
         exit = { kind: 'limit' };
         break;
@@ -423,10 +420,17 @@ class HyperVMachine implements Machine {
       const ran = clock.state.instructions - before;
       if (ran > 0) this.#resuming.delete(vp);
       if (!step && !alone) this.#endOfRun(ran, out.kind === 'yield');
-      if (step && ran > 0 && exit === undefined) exit = this.#ending ?? { kind: 'step', vp };
+      if (step && ran > 0 && exit === undefined) exit = this.#takeEnding() ?? { kind: 'step', vp };
     }
     this.#flushConsole();
     return exit;
+  }
+
+  /** What a part has ended the slice with; it is told once. */
+  #takeEnding(): Exit | undefined {
+    const { ending } = this.#loop;
+    this.#loop.ending = undefined;
+    return ending;
   }
 
   /**
@@ -533,7 +537,7 @@ class HyperVMachine implements Machine {
     this.#cpu.retireAndAdvance(vp);
     const done = this.#partition.router.execute(info, state);
     const crash = this.#partition.takeCrash();
-    if (crash) this.#ending = { kind: 'crash', ...crash };
+    if (crash) this.#loop.ending = { kind: 'crash', ...crash };
     return until.hypercall?.(done) ? { kind: 'hypercall', vp, call: done } : undefined;
   }
 
@@ -566,7 +570,7 @@ class HyperVMachine implements Machine {
         return;
       case 'power-off':
       case 'reset':
-        this.#ending = { kind: effect.kind };
+        this.#loop.ending = { kind: effect.kind };
     }
   }
 
@@ -583,7 +587,7 @@ class HyperVMachine implements Machine {
   #write(byte: number): void {
     this.#written.push(byte);
     if (!this.#onByte?.(byte)) return;
-    this.#ending = { kind: 'console' };
+    this.#loop.ending = { kind: 'console' };
     this.#cpu.stop();
   }
 
@@ -875,7 +879,6 @@ class HyperVMachine implements Machine {
     this.#cpu.counters.restore(s.hits);
     this.#gic.refresh();
     this.#cpu.stateChanged();
-    this.#ending = undefined;
     this.#resuming.clear();
     this.#typed = [];
     this.onNetwork({ kind: 'restart' });

@@ -233,7 +233,7 @@ export class Guest {
       m.writeRegister(vp, `x${n}`, BigInt.asUintN(64, value));
     });
     // One instruction, or as long as it takes until a VP that waits is awake.
-    m.run({ instructions: 1, stepVp: vp, nanoseconds: 1_000_000 });
+    m.run({ instructions: 1, onlyVp: vp, nanoseconds: 1_000_000 });
     return m.readRegister(vp, 'x0') ?? 0n;
   }
 
@@ -248,7 +248,7 @@ export class Guest {
       for (let n = 0; n < 3 && m.now < part; n++) {
         m.writeRegister(IDLE, 'pc', placeOf('wfi'));
         m.writeRegister(IDLE, 'pstate', PSTATE_EL1H_MASKED);
-        m.run({ nanoseconds: part - m.now, stepVp: IDLE });
+        m.run({ nanoseconds: part - m.now, onlyVp: IDLE, instructions: 2 });
       }
       if (m.now < part) return;
     }

@@ -676,3 +676,10 @@ test('a guest reads the same run time of its VP however the run is cut', () => {
   const whole = outcome(finish(machineOf(2, body)));
   for (const slice of [1, 97, 4000]) assert.deepEqual(outcome(finish(machineOf(2, body), slice)), whole, `slices of ${slice}`);
 });
+
+test('what ends a run is told once, at the end of a step too', () => {
+  const machine = machineOf(1, []);
+  let exit = machine.run({ stepVp: 0 });
+  for (let n = 0; n < 1000 && exit.kind === 'step'; n++) exit = machine.run({ stepVp: 0 });
+  assert.deepEqual([exit, machine.run({ instructions: 1 })], [{ kind: 'power-off' }, { kind: 'limit' }]);
+});
