@@ -82,8 +82,9 @@ const logLine = (r: LogView): Line => {
       ? 'which code printed it is not known'
       : `printed by ${by.map((p) => p.name).join(' or ')}${r.more ? ' or others' : ''}${r.gone ? ', which is no longer in memory' : ''}`;
   return {
-    label: `${r.time} ${r.text.replaceAll('\n', ' ')}`,
-    description: r.incomplete,
+    label: r.text.replaceAll('\n', ' ').trim() || '(empty)',
+    // A side bar is narrow: the text comes first.
+    description: [r.time.replace(/\[ +/, '['), r.incomplete].filter(Boolean).join(' '),
     tooltip: [r.text, `${r.level}, ${r.caller}${r.device ? `, ${r.device}` : ''}`, from].join('\n'),
     icon: LEVEL_ICONS[r.level],
     ...(by.length === 1 ? { command: openCode(by[0].address) } : {}),

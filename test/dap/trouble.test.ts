@@ -22,7 +22,7 @@ for (const suite of suites)
       append: 'console=ttyAMA0 hyperstep.shell hyperstep.nomod',
     };
     let answers: DebugProtocol.Breakpoint[] = [];
-    await dc.launch({ ...launch, stopOnEntry: true }, async () => {
+    await dc.launch({ ...launch, stopOnEntry: true, tasksAsThreads: true }, async () => {
       const filterOptions = [{ filterId: 'warn', condition: '$current->comm == "busybox" || $current->comm == "sync"' }];
       const { breakpoints } = await dc.request<{ breakpoints: DebugProtocol.Breakpoint[] }>('setExceptionBreakpoints', {
         filters: FILTERS.filter((f) => f !== 'warn'),
@@ -92,6 +92,17 @@ for (const suite of suites)
       JSON.stringify(stack.frames.map((f) => f.name)),
     );
     assert.match(await dc.refused('hyperstep/taskStack', { task: '0x1000' }), /0x1000 is no task/);
+    // As a thread, by setting: its frames have its own registers, and its own $current.
+    const { threads } = await dc.request<DebugProtocol.ThreadsResponse['body']>('threads');
+    const thread = threads.find((th) => th.name.startsWith(`${sleeper.pid} sleep (`)) ?? assert.fail(JSON.stringify(threads));
+    const [, frame] = await dc.frames(thread.id);
+    const pid = await dc.request<{ result: string }>('evaluate', {
+      expression: '$current->pid',
+      frameId: frame.id,
+      context: 'watch',
+    });
+    assert.match(pid.result, new RegExp(`^${sleeper.pid}\\b`));
+    assert.match(await dc.refused('next', { threadId: thread.id }), /only VPs can be stepped/);
     await set(`((struct task_struct *)${sleeper.address})->__state`, '2');
     await go();
     stop = await dc.stopped();

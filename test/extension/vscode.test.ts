@@ -120,9 +120,10 @@ test("F5 on Debian's kernel: stop at HvCallPostMessage, the views, console, run 
     await wb.screenshot(path.join(SHOTS, 'linux-tasks.png'));
     await open('Tasks');
     await open('Kernel Log');
-    await open('registering driver');
-    await page.locator('.tab', { hasText: /^__vmbus_driver_register.*\.a64|^vmbus/ }).waitFor();
+    await open('Run /init as init process');
+    await page.locator('.tab', { hasText: 'run_init_process' }).waitFor();
     await wb.screenshot(path.join(SHOTS, 'linux-log.png'));
+    await linux.locator('.pane-header').click();
     await page.locator('.pane-header', { hasText: 'Call Stack' }).click();
 
     await wb.evaluate('hypercalls');
