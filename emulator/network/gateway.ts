@@ -1,14 +1,15 @@
 /**
  * What a guest's network card is plugged into: a virtual gateway that speaks ARP, IPv4, ICMP, DHCP and DNS, on the untagged
- * network and on VLANs. `internal`: it has services of its own (services.ts) and there is nothing behind it. `user`: TCP and
- * UDP go out of the machine, by whoever answers its requests (outside.ts). No privileges, no raw packets, nothing comes in
- * that the guest did not ask for.
+ * network and on VLANs, and is an IPv6 neighbour (ipv6.ts). `internal`: it has services of its own (services.ts) and there is
+ * nothing behind it. `user`: TCP and UDP go out of the machine, by whoever answers its requests (outside.ts). No privileges, no
+ * raw packets, nothing comes in that the guest did not ask for.
  */
 import { freeze } from '../base/frozen.ts';
 import { viewOf } from '../base/struct.ts';
 import type { Clock } from '../base/clock.ts';
 import { DHCP_PORT, dhcpReply } from './dhcp.ts';
 import { DNS_STATUS, dnsAnswer, parseDns, RECORD } from './dns.ts';
+import { ipv6Answer } from './ipv6.ts';
 import { type NetworkEvent, type NetworkRequest, OUTSIDE, outside, relay } from './outside.ts';
 import {
   Arp,
@@ -224,11 +225,24 @@ export class Gateway {
     const vlan = (e?.tag ?? 0) & 0xfff;
     const here = vlan === 0 || this.state.settings.vlans.includes(vlan);
     const understood =
-      e !== undefined &&
-      here &&
-      (e.destination === GATEWAY_MAC || isGroup(e.destination)) &&
-      (e.type === ETHERTYPE.arp ? this.#arp(vlan, e) : e.type === ETHERTYPE.ipv4 && this.#ip(vlan, e));
+      e !== undefined && here && (e.destination === GATEWAY_MAC || isGroup(e.destination)) && this.#understand(vlan, e);
     if (!understood) this.state.dropped++;
+  }
+
+  #understand(vlan: number, e: Ethernet): boolean {
+    switch (e.type) {
+      case ETHERTYPE.arp:
+        return this.#arp(vlan, e);
+      case ETHERTYPE.ipv4:
+        return this.#ip(vlan, e);
+      case ETHERTYPE.ipv6: {
+        const answer = isGroup(e.source) ? undefined : ipv6Answer(e, GATEWAY_MAC);
+        if (answer) this.#send(vlan, answer.destination, ETHERTYPE.ipv6, answer.payload);
+        return answer !== undefined;
+      }
+      default:
+        return false;
+    }
   }
 
   #own(vlan: number, address: number): boolean {

@@ -111,7 +111,9 @@ say GET "$(wget -q -O - http://server.test/bytes/1500000 | md5sum)"
 say PUT "$(tail -n 1 /answer)"
 say ECHO "$(nc 10.0.2.2 7 </upload | md5sum)"
 nc 10.0.2.2 4444 </dev/null; say REFUSED $?
-say NOWHERE "$(ping -c 1 -W 1 8.8.8.8 | grep -c 'bytes from')"`,
+say NOWHERE "$(ping -c 1 -W 1 8.8.8.8 | grep -c 'bytes from')"
+ip -6 addr add fe80::15/64 dev eth0; for i in $(seq 20); do ping6 -c 1 -W 1 fe80::2%eth0 >/dev/null 2>&1 && break; sleep 0.2; done
+say PING6 "$(ping6 -c 2 fe80::2%eth0 | grep -c 'bytes from') $(ip -6 neigh | grep -o 'fe80::2 dev eth0 lladdr [0-9a-f:]*')"`,
     { network: { mode: 'internal', names: { 'Server.Test': '10.0.2.2' } } },
     { upload },
   );
@@ -125,7 +127,9 @@ say NOWHERE "$(ping -c 1 -W 1 8.8.8.8 | grep -c 'bytes from')"`,
   assert.deepEqual(guest.finish(), { kind: 'power-off' });
   healthy(guest);
   assert.deepEqual(
-    ['LEASE', 'PING', 'LARGE', 'NAME', 'NONE', 'GET', 'PUT', 'ECHO', 'REFUSED', 'NOWHERE'].map((key) => said(guest, key)[0]),
+    ['LEASE', 'PING', 'LARGE', 'NAME', 'NONE', 'GET', 'PUT', 'ECHO', 'REFUSED', 'NOWHERE', 'PING6'].map(
+      (key) => said(guest, key)[0],
+    ),
     [
       'eth0 10.0.2.15 24 10.0.2.2 10.0.2.3 86400',
       '3',
@@ -137,6 +141,7 @@ say NOWHERE "$(ping -c 1 -W 1 8.8.8.8 | grep -c 'bytes from')"`,
       `${md5(upload)}  -`,
       '1',
       '0',
+      '2 fe80::2 dev eth0 lladdr 02:15:5d:00:00:02',
     ],
     guest.console.slice(-3000),
   );

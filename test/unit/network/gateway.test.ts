@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { ipv6Answer } from '../../../emulator/network/ipv6.ts';
 import { assign, capture } from '../../../emulator/snapshot.ts';
 import {
   ascii,
@@ -8,6 +9,7 @@ import {
   be16,
   be32,
   bytes,
+  checksum,
   Client,
   eth,
   GATEWAY_MAC,
@@ -60,6 +62,51 @@ test('ARP: the gateway and its DNS server say where they are, to probes too, and
       `${from} asks for ${target}`,
     );
   }
+});
+
+test('IPv6: the gateway is a neighbour and answers echoes, to it and to all nodes, and nothing that is wrong', () => {
+  const ip6 = (text: string): number[] => {
+    const [head, tail = ''] = text.split('::');
+    const groups = (s: string): number[] => (s ? s.split(':').flatMap((g) => be16(Number.parseInt(g, 16))) : []);
+    return [...groups(head), ...new Array(16 - groups(head).length - groups(tail).length).fill(0), ...groups(tail)];
+  };
+  const ipv6 = (from: string, to: string, hops: number, message: Uint8Array): Uint8Array =>
+    join([0x60, 0, 0, 0], be16(message.length), [58, hops], ip6(from), ip6(to), message);
+  const icmp6 = (from: string, to: string, type: number, rest: number[], ...data: number[][]): Uint8Array => {
+    const body = join([type, 0, 0, 0], rest, ...data);
+    body.set(be16(checksum(ip6(from), ip6(to), be32(body.length), [0, 0, 0, 58], body)), 2);
+    return body;
+  };
+  const [me, gateway, all, node] = ['fe80::215:5dff:fe00:1', 'fe80::2', 'ff02::1', 'ff02::1:ff00:2'];
+  const w = new Wire();
+  const say = (from: string, to: string, hops: number, message: Uint8Array) =>
+    w.say(eth(0x86dd, ipv6(from, to, hops, message), '33:33:ff:00:00:02')).map((a) => [a.to, a.type, hex(a.payload)]);
+  const ask = (from: string, to: string, target = gateway, hops = 255, option = [1, 1, ...mac(GUEST_MAC)]) =>
+    say(from, to, hops, icmp6(from, to, 135, be32(0), ip6(target), option));
+  const answer = (to: string, flags: number) =>
+    hex(ipv6(gateway, to, 255, icmp6(gateway, to, 136, be32(flags), ip6(gateway), [2, 1, ...mac(GATEWAY_MAC)])));
+  assert.deepEqual(ask(me, node), [[GUEST_MAC, 0x86dd, answer(me, 0x6000_0000)]]);
+  assert.deepEqual(ask(me, gateway), [[GUEST_MAC, 0x86dd, answer(me, 0x6000_0000)]]);
+  assert.deepEqual(ask('::', node, gateway, 255, []), [['33:33:00:00:00:01', 0x86dd, answer(all, 0x2000_0000)]]);
+  // Somebody else's address; through a router; an option without a length; to everybody.
+  assert.deepEqual(
+    [ask(me, node, 'fe80::3'), ask(me, node, gateway, 64), ask(me, node, gateway, 255, [1, 0, 0, 0]), ask(me, all)],
+    [[], [], [], []],
+  );
+  const echo = (from: string, to: string) => say(from, to, 64, icmp6(from, to, 128, [1, 2, 3, 4], [9, 9, 9]));
+  const echoed = hex(ipv6(gateway, me, 64, icmp6(gateway, me, 129, [1, 2, 3, 4], [9, 9, 9])));
+  assert.deepEqual([echo(me, gateway), echo(me, all)], [[[GUEST_MAC, 0x86dd, echoed]], [[GUEST_MAC, 0x86dd, echoed]]]);
+  assert.deepEqual([echo('::', gateway), echo('ff02::1', gateway), echo(me, 'fe80::3')], [[], [], []]);
+  const damaged = ipv6(me, gateway, 64, icmp6(me, gateway, 128, [1, 2, 3, 4], [9]));
+  damaged[44] ^= 1;
+  assert.deepEqual(w.say(eth(0x86dd, damaged)), []);
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 120 }), fc.nat(120), (payload, cut) => {
+      const whole = ipv6(me, gateway, 255, join(icmp6(me, node, 135, be32(0), ip6(gateway)), payload));
+      for (const p of [payload, whole, whole.subarray(0, cut)])
+        ipv6Answer({ destination: 0, source: 1, tag: undefined, type: 0x86dd, payload: p }, 2);
+    }),
+  );
 });
 
 test('ping: small, in fragments both ways, and to where nothing is', () => {
