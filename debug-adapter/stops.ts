@@ -682,7 +682,8 @@ export class DataBreakpoints {
   /** From now on the engine judges, if it can. Names are those of the whole kernel: an access may be from anywhere. */
   leaveToEngine(b: DataBreakpoint): void {
     const { engine } = this;
-    if (!engine || this.#asked.has(b)) return;
+    // Whether something has changed is known to whoever sees all writes.
+    if (!engine || this.#asked.has(b) || b.change || !isOnMemory(b)) return;
     this.#asked.add(b);
     if (engine.clause(b, undefined)) this.#again(engine.machine);
   }

@@ -199,6 +199,11 @@ test('conditions, hit counts and log points on variables, together at one place'
     const [frame] = await dc.frames();
     const n = await dc.request<DebugProtocol.EvaluateResponse['body']>('evaluate', { expression: 'n', frameId: frame.id });
     stops.push(`${stop.reason} n=${n.result} ${stop.hitBreakpointIds?.length}`);
+    if (i === 2) {
+      type Evaluated = DebugProtocol.EvaluateResponse['body'];
+      const { result } = await dc.request<Evaluated>('evaluate', { expression: 'instructions', context: 'repl' });
+      assert.ok(Number(/(\d+) conditions evaluated by the engine's code/.exec(result)?.[1]) > 200, result);
+    }
     await dc.request('continue', { threadId: stop.threadId ?? 1 });
   }
   await dc.event('terminated');
