@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 
 /** Longest wait for an answer, ms: gdb may read a 273 MB vmlinux. */
-const TIMEOUT = 300_000;
+const TIMEOUT = 120_000;
 
 /** A QEMU that has not run its first instruction; gdb finds it at `socket`. */
 export class Qemu {

@@ -1,168 +1,109 @@
-// Debug information of Debian's kernel: the index (never seen, and from the cache), memory, and `hyperstep addr2line` against GNU's
-// and elfutils' tools on the same addresses in the same run; and conditions that are false (debug-conditions.mjs).
+// The debugger, measured against gdb-multiarch with qemu-system-aarch64, GNU's and elfutils' addr2line, in one run and on the same kernel
+// (Debian's, with its -dbg package): launching, stops, the index of debug information, addresses to lines. QEMU's machine is `virt`, ours a
+// Hyper-V guest: the kernel is the same file, the boot is not the same boot.
 //
-//   npm run bench:debug [-- SUITE | --symbols VMLINUX [RUNS]]      SUITE: own (default), trixie, sid
+//   npm run bench:debug [-- SUITE] [--runs N] [--only PART,...]      SUITE: own (default), trixie, sid; PART: launch, stops, index, addr2line, conditions
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { parseArgs } from 'node:util';
 import { ROOT, ensureBuild, ensureDebianPackages, ensureDependencies, run, say } from '../../scripts/setup.mjs';
-import { conditions } from './debug-conditions.mjs';
+import { measureAddr2line } from './debug-addr2line.mjs';
+import { bundle, measureIndex } from './debug-index.mjs';
+import { measureLaunch } from './debug-launch.mjs';
+import { measureStops } from './debug-stops.mjs';
 
 ensureDependencies();
 ensureBuild();
-ensureDebianPackages({ 'aarch64-linux-gnu-addr2line': 'binutils-aarch64-linux-gnu', 'eu-addr2line': 'elfutils' });
-const args = process.argv.slice(2);
+ensureDebianPackages({
+  'aarch64-linux-gnu-addr2line': 'binutils-aarch64-linux-gnu',
+  'eu-addr2line': 'elfutils',
+  'gdb-multiarch': 'gdb-multiarch',
+  'qemu-system-aarch64': 'qemu-system-arm',
+});
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    runs: { type: 'string', default: '5' },
+    only: { type: 'string', default: 'launch,stops,index,addr2line,conditions' },
+  },
+});
+const parts = values.only.split(',');
+const runs = Number(values.runs);
+const suite = positionals[0] ?? 'own';
 const { debianDebugInfo, debianGuest } = await import('../../scripts/debian-guest.mjs');
-const suite = args[0] === '--symbols' ? undefined : (args.shift() ?? 'own');
-const file = suite ? debianDebugInfo({ suite }).vmlinux : args.splice(0, 2)[1];
-const runs = Number(args[0] ?? 3);
+const file = debianDebugInfo({ suite }).vmlinux;
+const guest = { ...(await debianGuest({ suite })), append: 'console=ttyAMA0 nokaslr' };
 
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'hyperstep-bench-'));
-const input = path.join(work, 'addresses');
-const cache = path.join(work, 'cache');
-const bundle = path.join(work, 'index.mjs');
 process.on('exit', () => fs.rmSync(work, { recursive: true, force: true }));
-
-// What a session does with symbols, alone in a process: open, wait for lines, bind a breakpoint, wait for names, look at a type.
-fs.writeFileSync(
-  path.join(work, 'index.ts'),
-  `import '${ROOT}/debug-adapter/v8-settings.ts';
-import { KIND, openDebugInfo } from '${ROOT}/debug-adapter/symbols/dwarf/debug-info.ts';
-const cpu = (since: NodeJS.CpuUsage) => { const c = process.cpuUsage(since); return (c.user + c.system) / 1000; };
-const start = process.cpuUsage();
-const t0 = performance.now();
-const info = await openDebugInfo(process.argv[2], { cache: process.argv[3] });
-const opened = cpu(start);
-const bound = info.lineLocations(info.findFiles(process.argv[4]), Number(process.argv[5]));
-const breakpoint = cpu(start);
-const wall = performance.now() - t0;
-await new Promise((r) => { setTimeout(r, 0); });
-const keep = setInterval(() => {}, 1000);
-await info.complete;
-clearInterval(keep);
-const complete = cpu(start);
-const type = info.type('task_struct', [KIND.struct]);
-const members = type ? [...type.children()].map((m) => [m.name, m.type()?.name]).length : 0;
-const typed = cpu(start) - complete;
-console.log(JSON.stringify({ opened, breakpoint, wall, complete, typed, members, locations: bound?.addresses.length ?? 0, memory: process.resourceUsage().maxRSS / 1024 }));
-process.exit(0);
-`,
-);
-const { build } = await import('esbuild');
-const common = { bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'error', absWorkingDir: ROOT };
-await build({ ...common, entryPoints: [path.join(work, 'index.ts')], outfile: bundle });
-await build({
-  ...common,
-  entryPoints: [path.join(ROOT, 'debug-adapter/symbols/dwarf/worker.ts')],
-  outfile: path.join(work, 'symbol-worker.mjs'),
-});
-
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
-const node = (code) => Number(run(process.execPath, ['-e', code]));
-const bare = median(
-  Array.from({ length: 3 }, () => node('const c = process.cpuUsage(); console.log((c.user + c.system) / 1000)')),
-);
-
-function index(cold) {
-  const rows = [];
-  for (let i = 0; i < runs; i++) {
-    if (cold) fs.rmSync(cache, { recursive: true, force: true });
-    rows.push(JSON.parse(run(process.execPath, [bundle, file, cache, 'drivers/hv/connection.c', '100'])));
-  }
-  const pick = (key) => median(rows.map((r) => r[key]));
-  return Object.fromEntries(Object.keys(rows[0]).map((key) => [key, pick(key)]));
-}
 fs.readFileSync(file); // the file is in the page cache for everybody
-const cold = index(true);
-const warm = index(false);
-const ms = (v) => `${v.toFixed(0)} ms`;
-say(`${file}, ${(fs.statSync(file).size / 1e6).toFixed(0)} MB; Node alone costs ${ms(bare)} of CPU time, not counted below\n`);
-say('                                        never seen   from cache     goal');
-say(
-  `breakpoint on a line is bound, CPU      ${ms(cold.breakpoint).padStart(10)}   ${ms(warm.breakpoint).padStart(10)}     700 ms, 150 ms for a whole launch`,
-);
-say(`the same, wall                          ${ms(cold.wall).padStart(10)}   ${ms(warm.wall).padStart(10)}`);
-say(`index with all names, CPU               ${ms(cold.complete).padStart(10)}   ${ms(warm.complete).padStart(10)}`);
-say(
-  `struct task_struct, ${String(cold.members).padEnd(4)} members, CPU    ${ms(cold.typed).padStart(10)}   ${ms(warm.typed).padStart(10)}     200 ms`,
-);
-say(
-  `peak memory of the process              ${`${cold.memory.toFixed(0)} MiB`.padStart(10)}   ${`${warm.memory.toFixed(0)} MiB`.padStart(10)}     300 MiB for symbols`,
-);
 
-// 1,000 addresses of functions, the same ones every time.
-let seed = 20240601;
-const random = (n) => {
-  seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-  return (seed >>> 8) % n;
+// Stepping by lines is for who has the sources: where a file is counts here, not what is in it.
+const PLACES = `import { openDebugInfoHere } from '${ROOT}/debug-adapter/symbols/dwarf/debug-info.ts';
+const info = openDebugInfoHere(process.argv[2], { cache: undefined });
+const [{ body }] = info.functionEntries('start_kernel');
+const { path, line } = info.lineAt(body);
+info.close();
+process.stdout.write(JSON.stringify({ files: info.files, start: { path, line } }));
+`;
+const { files, start } = JSON.parse(run(process.execPath, [await bundle(work, 'places', PLACES), file]));
+const sources = path.join(work, 'sources');
+for (const f of files) {
+  const local = path.join(sources, f);
+  if (!local.startsWith(sources) || f.endsWith('/')) continue;
+  fs.mkdirSync(path.dirname(local), { recursive: true });
+  fs.writeFileSync(local, '');
+}
+const bench = {
+  guest,
+  vmlinux: file,
+  runs,
+  work,
+  sources,
+  cache: path.join(work, 'cache'),
+  /** A line of a function that every boot comes to; `gdb`: as gdb takes it. */
+  place: {
+    name: 'start_kernel',
+    file: path.join(sources, start.path),
+    gdb: start.path.split('/').slice(-2).join('/'),
+    line: start.line,
+  },
 };
-const functions = run('aarch64-linux-gnu-nm', ['-S', '--defined-only', file])
-  .split('\n')
-  .map((l) => /^([0-9a-f]{16}) ([0-9a-f]{16}) [tT] /.exec(l))
-  .filter((m) => m && Number.parseInt(m[2], 16) >= 16);
-const addresses = Array.from({ length: 1000 }, () => {
-  const [, at, size] = functions[random(functions.length)];
-  return `0x${(BigInt(`0x${at}`) + 8n + 4n * BigInt(random((Number.parseInt(size, 16) - 8) >> 2))).toString(16)}`;
-});
-fs.writeFileSync(input, `${addresses.join('\n')}\n`);
 
-const tools = {
-  'hyperstep, never seen': [process.execPath, path.join(ROOT, 'dist/cli.mjs'), 'addr2line', '--symbols', file],
-  hyperstep: [process.execPath, path.join(ROOT, 'dist/cli.mjs'), 'addr2line', '--symbols', file],
-  'GNU addr2line': ['aarch64-linux-gnu-addr2line', '-e', file, '-f', '-i', '-a'],
-  'eu-addr2line': ['eu-addr2line', '-e', file, '-f', '-i', '-a'],
+const print = {
+  say,
+  table(titles, rows) {
+    for (const cells of [titles, titles.map(() => '---'), ...rows]) say(`| ${cells.join(' | ')} |`);
+  },
 };
-const answers = {};
-const times = Object.fromEntries(Object.keys(tools).map((t) => [t, []]));
-for (let i = 0; i < runs; i++)
-  for (const [tool, [command, ...rest]] of Object.entries(tools)) {
-    if (tool.includes('never')) fs.rmSync(cache, { recursive: true, force: true });
-    const t0 = performance.now();
-    const r = spawnSync('bash', ['-c', 'TIMEFORMAT="%U %S"; time "$@" < "$INPUT"', 'bash', command, ...rest], {
-      encoding: 'utf8',
-      maxBuffer: 1 << 28,
-      env: { ...process.env, INPUT: input, HYPERSTEP_SYMBOL_CACHE: cache, LC_ALL: 'C' },
-    });
-    const wall = performance.now() - t0;
-    const [user, system] = r.stderr.trim().split('\n').at(-1).split(' ').map(Number);
-    times[tool].push({ cpu: (user + system) * 1000, wall });
-    answers[tool] = r.stdout;
-  }
-say('\n1,000 addresses, functions and inline chains    CPU         wall');
-for (const [tool, rows] of Object.entries(times))
-  say(
-    `${tool.padEnd(40)} ${ms(median(rows.map((r) => r.cpu))).padStart(10)} ${ms(median(rows.map((r) => r.wall))).padStart(12)}`,
-  );
-
-/** Address -> [function, file:line] of each frame, without what only one of the tools prints. */
-function parse(text) {
-  const out = new Map();
-  let current;
-  let name;
-  for (const line of text.split('\n')) {
-    if (/^0x[0-9a-f]{16}$/.test(line)) {
-      current = [];
-      out.set(line, current);
-      name = undefined;
-    } else if (name === undefined) name = line.replace(/ inlined at .*/, '');
-    else {
-      current?.push(`${name} ${line.replace(/ \(discriminator \d+\)$/, '').replace(/^(.*:\d+):\d+$/, '$1')}`);
-      name = undefined;
-    }
-  }
-  return out;
+say(`node ${process.versions.node}; ${file}, ${(fs.statSync(file).size / 1e6).toFixed(0)} MB; medians of ${runs}`);
+if (parts.includes('launch')) {
+  const rows = [];
+  const notes = [];
+  await measureLaunch(bench, {
+    row(what, goal, ours, peer) {
+      const text = (v) => (v.value === undefined ? `${v.cpu.toFixed(0)} (${v.wall.toFixed(0)})` : v.value.toFixed(0));
+      const number = (v) => v.value ?? v.cpu;
+      rows.push([
+        what,
+        goal,
+        text(ours),
+        text(peer),
+        (number(ours) / number(peer)).toFixed(3),
+        number(ours) <= goal ? 'yes' : 'NO',
+      ]);
+    },
+    note: (text) => notes.push(text),
+  });
+  say('\nWhole processes, from their start: CPU ms (wall ms)');
+  print.table(['what', 'goal, CPU ms', 'hyperstep', 'gdb', 'ratio', 'met'], rows);
+  for (const text of notes) say(text);
 }
-const ours = parse(answers.hyperstep);
-for (const tool of ['GNU addr2line', 'eu-addr2line']) {
-  const theirs = parse(answers[tool]);
-  const different = [...ours].filter(([a, frames]) => frames.join('\n') !== theirs.get(a)?.join('\n'));
-  say(`\nthe same answers as ${tool}: ${ours.size - different.length} of ${ours.size}`);
-  for (const [a, frames] of different.slice(0, 12))
-    say(`  ${a}  ours ${frames.join(' < ')}\n  ${' '.repeat(18)}  theirs ${theirs.get(a)?.join(' < ')}`);
-}
-
-if (suite) {
-  ensureDebianPackages({ 'gdb-multiarch': 'gdb-multiarch', 'qemu-system-aarch64': 'qemu-system-arm' });
-  await conditions(await debianGuest({ suite }), file, { runs });
-}
+if (parts.includes('stops')) await measureStops(bench, print);
+if (parts.includes('index')) await measureIndex(bench, print);
+if (parts.includes('addr2line')) measureAddr2line(bench, print);
+const conditions = path.join(ROOT, 'test/bench/debug-conditions.mjs');
+if (parts.includes('conditions') && fs.existsSync(conditions))
+  process.exitCode = spawnSync(process.execPath, [conditions, ...positionals], { stdio: 'inherit' }).status ?? 1;
