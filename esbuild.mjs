@@ -44,7 +44,7 @@ const bundles = [
   {
     ...common,
     entryPoints: {
-      'debug-adapter': 'debug-adapter/main.ts',
+      'debug-adapter': 'debug-adapter/start.ts',
       cli: 'debug-adapter/cli.ts',
       // A thread of its own: debug-adapter/symbols/dwarf/debug-info.ts starts it by this name.
       'symbol-worker': 'debug-adapter/symbols/dwarf/worker.ts',

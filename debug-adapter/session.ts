@@ -338,7 +338,11 @@ export class Session extends DebugSession {
       this.#abandon();
       throw error;
     });
-    const timer = setTimeout(start, CONFIGURATION_MS);
+    // A file that was never seen is indexed first: the client waits for its breakpoints, and if it does not it says so.
+    let timer: NodeJS.Timeout | undefined;
+    void program.files.opened.then(() => {
+      timer = setTimeout(start, CONFIGURATION_MS);
+    });
     this.#machine = {
       made,
       make: () => {

@@ -3,8 +3,9 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 
-/** Longest wait for an answer, ms: gdb may read a 273 MB vmlinux. */
-const TIMEOUT = 120_000;
+/** Longest wait for an answer, ms: gdb may read a 273 MB vmlinux; and for the end of a step. */
+const TIMEOUT = 300_000;
+const STEP_TIMEOUT = 30_000;
 
 /** A QEMU that has not run its first instruction; gdb finds it at `socket`. */
 export class Qemu {
@@ -90,10 +91,10 @@ export class Gdb {
     }
   }
 
-  #timed(promise, what) {
+  #timed(promise, what, limit = TIMEOUT) {
     let timer;
     const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`gdb: no end of ${what} within ${TIMEOUT / 1000} s`)), TIMEOUT);
+      timer = setTimeout(() => reject(new Error(`gdb: no end of ${what} within ${limit / 1000} s`)), limit);
     });
     return Promise.race([promise, late]).finally(() => clearTimeout(timer));
   }
@@ -114,7 +115,7 @@ export class Gdb {
       this.#waiting.pop();
       throw error;
     });
-    return this.#timed(stopped, command);
+    return this.#timed(stopped, command, STEP_TIMEOUT);
   }
 
   /** Connects to a QEMU that stands still. */

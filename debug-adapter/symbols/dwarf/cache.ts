@@ -3,7 +3,6 @@
  * any time; one that is damaged or of another format is not used and will be replaced. A cache that cannot be read or written
  * costs time, never a session.
  */
-import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { userCache } from '../../user-cache.ts';
@@ -35,8 +34,8 @@ export function identity(elf: ElfFile): string {
   return `file ${path.resolve(source.name)} ${source.size} ${source instanceof FileSource ? source.modified : 0n}`;
 }
 
-const fileOf = (folder: string, what: string): string =>
-  path.join(folder, crypto.createHash('sha256').update(what).digest('hex').slice(0, 40) + SUFFIX);
+/** Two of the same name would take turns: what a file is of is in it, too. */
+const fileOf = (folder: string, what: string): string => path.join(folder, what.replace(/[^\w.-]+/g, '-').slice(-120) + SUFFIX);
 
 export interface CachedIndex extends FirstHalf {
   /** Reads the names; undefined: the file is damaged, or another by now. */
@@ -95,7 +94,7 @@ function loadNames(file: string, first: Uint8Array, size: number): NameIndex | u
 export function storeIndex(folder: string | undefined, what: string, bytes: Uint8Array, limit = MAX_BYTES): boolean {
   if (!folder || bytes.length > Math.min(MAX_INDEX, limit)) return false;
   const file = fileOf(folder, what);
-  const part = `${file}.${process.pid}.${crypto.randomBytes(4).toString('hex')}.part`;
+  const part = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}.part`;
   try {
     fs.mkdirSync(folder, { recursive: true });
     fs.writeFileSync(part, bytes);

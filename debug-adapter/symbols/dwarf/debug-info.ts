@@ -220,7 +220,8 @@ export class DebugInfo {
   /** Resolves when names can be asked for (functions, variables and types by name). Never rejects: see `problems`. */
   readonly complete: Promise<void>;
   #paths: string[] | undefined;
-  #byBase: Map<string, number[]> | undefined;
+  /** Numbers of the files of a name without folders, for names that were asked for. */
+  readonly #byBase = new Map<string, number[]>();
 
   /** Made by `openDebugInfo`. */
   constructor(elf: ElfFile, lines: LineIndex, names?: Names, file = new DwarfFile(elf, { list: unitList(lines) })) {
@@ -493,7 +494,12 @@ export class DebugInfo {
 
   /** Paths of all source files, as the debug information spells them. The index of a path is its number. */
   get files(): readonly string[] {
-    this.#paths ??= Array.from(this.#lines.pathStarts, (start) => textAt(this.#lines.paths, start));
+    const { paths, pathStarts } = this.#lines;
+    // In one piece: they follow each other.
+    this.#paths ??= Buffer.from(paths.buffer, paths.byteOffset, paths.length)
+      .toString('utf8')
+      .split('\0')
+      .slice(0, pathStarts.length);
     return this.#paths;
   }
 
@@ -503,17 +509,15 @@ export class DebugInfo {
    */
   findFiles(path: string): number[] {
     const { files } = this;
-    if (!this.#byBase) {
-      this.#byBase = new Map();
-      for (const [i, file] of files.entries()) {
-        const base = file.slice(file.lastIndexOf('/') + 1);
-        const list = this.#byBase.get(base);
-        if (list) list.push(i);
-        else this.#byBase.set(base, [i]);
-      }
-    }
     const wanted = resolved(path);
-    const candidates = this.#byBase.get(wanted.slice(wanted.lastIndexOf('/') + 1)) ?? [];
+    const base = wanted.slice(wanted.lastIndexOf('/') + 1);
+    let candidates = this.#byBase.get(base);
+    if (!candidates) {
+      candidates = [];
+      for (let i = 0; i < files.length; i++)
+        if (files[i].endsWith(base) && files[i].lastIndexOf('/') === files[i].length - base.length - 1) candidates.push(i);
+      this.#byBase.set(base, candidates);
+    }
     const exact = candidates.filter((i) => resolved(files[i]) === wanted);
     if (exact.length) return exact;
     return candidates.filter((i) => `/${resolved(files[i])}`.endsWith(wanted.startsWith('/') ? wanted : `/${wanted}`));

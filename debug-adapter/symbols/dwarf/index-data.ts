@@ -2,19 +2,20 @@
  * The index of a file: what cannot be asked of DWARF without reading all of it. Tables are typed arrays in one buffer, which is
  * the file in the cache too: loading is a read of its first half, and of the second when a name is asked for.
  *
- *   header   magic, format version, sizes, SHA-256 of each half; a directory of the tables
+ *   header   magic, format version, sizes, CRC-32 of each half; a directory of the tables
  *   lines    units, the places they cover, the files of their line tables      made first, enough for file:line and line of
  *   names    functions by place                                                ends the first half
  *            functions, variables, types and enumerators by name
  *
  * A table that a part lacks is empty. Numbers of units are those of DwarfFile.list; units of a common file (dwz) come after them.
  */
-import crypto from 'node:crypto';
+import * as zlib from 'node:zlib';
+import { viewOf } from '../../../emulator/base/struct.ts';
 
 /** Changes with every change of what the tables hold or mean. */
-const FORMAT = 4;
+const FORMAT = 5;
 const MAGIC = 'HYPERSTEP-DWARF\n';
-const DIGEST = 32;
+const DIGEST = 4;
 /** Magic, format, number of tables, size of all, size of the first half, the digests. */
 const HEAD = 16 + 4 + 4 + 8 + 8 + 2 * DIGEST;
 const DIGESTS = HEAD - 2 * DIGEST;
@@ -194,7 +195,26 @@ export function encode(index: StoredIndex): Uint8Array {
   return out;
 }
 
-const digest = (bytes: Uint8Array): Uint8Array => crypto.createHash('sha256').update(bytes).digest();
+/** Node has one since 20.15. */
+const crc32 = (zlib.crc32 as ((data: Uint8Array) => number) | undefined) ?? slowCrc32;
+
+function digest(bytes: Uint8Array): Uint8Array {
+  const out = new Uint8Array(DIGEST);
+  viewOf(out).setUint32(0, crc32(bytes), true);
+  return out;
+}
+
+/** CRC-32 (ISO-HDLC), for Nodes that have none. */
+export function slowCrc32(bytes: Uint8Array): number {
+  const table = Uint32Array.from({ length: 256 }, (_, n) => {
+    let c = n;
+    for (let k = 0; k < 8; k++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1;
+    return c;
+  });
+  let crc = 0xffffffff;
+  for (let i = 0; i < bytes.length; i++) crc = table[(crc ^ bytes[i]) & 0xff] ^ (crc >>> 8);
+  return (crc ^ 0xffffffff) >>> 0;
+}
 
 /** How many bytes the first half of a file has that starts with `head`, at least HEADER of its bytes; undefined: it is no index of this format. */
 export const HEADER = HEAD;

@@ -7,6 +7,7 @@ import { gunzipSync } from 'node:zlib';
 import { addr2line, describe as answer } from '../../../debug-adapter/cli/addr2line.ts';
 import { FileSource, MemorySource, SymbolFileError } from '../../../debug-adapter/symbols/byte-source.ts';
 import { cacheFolder, loadIndex, storeIndex } from '../../../debug-adapter/symbols/dwarf/cache.ts';
+import { slowCrc32 } from '../../../debug-adapter/symbols/dwarf/index-data.ts';
 import { DW_AT, DW_TAG } from '../../../debug-adapter/symbols/dwarf/constants.ts';
 import { type DebugInfo, KIND, openDebugInfo, openDebugInfoHere } from '../../../debug-adapter/symbols/dwarf/debug-info.ts';
 import type { Die } from '../../../debug-adapter/symbols/dwarf/die.ts';
@@ -229,6 +230,12 @@ test('a worker makes the index, the cache keeps it, and what is damaged in the c
   first.close();
   again.close();
   await assert.rejects(openDebugInfo(path.join(folder, 'nothing.elf'), { cache }), /nothing\.elf: cannot be opened \(ENOENT\)/);
+});
+
+test('the checksum of a Node that has none is that of one that has', () => {
+  // The check value of CRC-32/ISO-HDLC.
+  assert.equal(slowCrc32(new Uint8Array(Buffer.from('123456789'))), 0xcbf43926);
+  assert.equal(slowCrc32(new Uint8Array()), 0);
 });
 
 test('the cache is bounded: what was used longest ago goes', () => {
