@@ -1,9 +1,26 @@
 /** The debug adapter on stdin and stdout: what VS Code starts. */
 import './v8-settings.ts';
 import path from 'node:path';
-import type { Readable, Writable } from 'node:stream';
+import { type Readable, Writable } from 'node:stream';
 import { Framing } from './framing.ts';
 import { Session } from './session.ts';
+
+/** What is said in one go, an answer and the events that follow from it, goes out in one write: each costs more than making the message. */
+function together(output: Writable): Writable {
+  let text = '';
+  return new Writable({
+    decodeStrings: false,
+    write(chunk, _, done) {
+      if (text === '')
+        queueMicrotask(() => {
+          output.write(text);
+          text = '';
+        });
+      text += String(chunk);
+      done();
+    },
+  });
+}
 
 /** Serves one client on a pair of streams until it disconnects. */
 export async function serve(input: Readable, output: Writable, report: (problem: string) => void): Promise<void> {
@@ -14,7 +31,7 @@ export async function serve(input: Readable, output: Writable, report: (problem:
   session.on('close', () => session.shutdown());
   framing.on('end', () => session.shutdown());
   input.on('error', (error) => report(`reading failed: ${error.message}`));
-  session.start(input.pipe(framing), output);
+  session.start(input.pipe(framing), together(output));
   await session.closed;
 }
 

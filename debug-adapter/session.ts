@@ -833,7 +833,7 @@ export class Session extends DebugSession {
   // --- frames and variables ------------------------------------------------------------------------------------------------
 
   /** The functions at a frame, inlined ones first, by debug information; empty: there is none. */
-  sourceFrames(frame: Frame): SourceFrame[] {
+  sourceFrames(frame: Frame): readonly SourceFrame[] {
     const pc = lookupPc(frame);
     const inProcess = frame.process?.toFile(pc);
     const at = !isUser(frame)

@@ -107,6 +107,8 @@ export class GuestKernel {
   rules: (pc: bigint) => UnwindRow | undefined = () => undefined;
   /** The symbol file of what the process on a VP has at an address. */
   processes: (vp: number, pc: bigint) => LoadedSymbols | undefined = () => undefined;
+  /** Address of a variable of the kernel, from symbol files; undefined also where several have the name. */
+  variableAddress: (name: string) => bigint | undefined = () => undefined;
   /** Called when another kernel has been started by kexec: nothing that was known is true any more. */
   onReplaced: () => void = () => {};
   /** Called once the running kernel has been found: breakpoints by name can be placed. */
@@ -123,6 +125,8 @@ export class GuestKernel {
   #imageAt = 0;
   /** Instruction count before which the list of modules is not searched for again. */
   #searchAgain = 0;
+  /** As long as there is no module the search is in vain: it is tried ever less often. */
+  #searchPause = SEARCH_PAUSE;
 
   /** `facts`: of the kernel's file. */
   constructor(machine: Machine, facts: KernelFacts) {
@@ -248,6 +252,7 @@ export class GuestKernel {
     this.#moduleList = undefined;
     this.#modulesKey = '';
     this.#searchAgain = 0;
+    this.#searchPause = SEARCH_PAUSE;
     this.symbols.setModules([]);
     this.symbols.setKernel([]);
   }
@@ -362,15 +367,18 @@ export class GuestKernel {
 
   /** Reads the list of modules again. True when it changed. Call before names are asked for. */
   refreshModules(vp: number): boolean {
-    const list = this.#moduleList;
+    let list = this.#moduleList;
     const { image } = this;
     if (!list?.usable || !image) return false;
     const read = this.reader(vp);
+    // Kernels that keep only functions in kallsyms do not name the list.
+    const head = list.found ? undefined : this.variableAddress('modules');
+    if (head !== undefined) list = this.#moduleList = new ModuleList(this.btf, head);
     if (!list.found && this.machine.instructions >= this.#searchAgain) {
-      // Kernels that keep only functions in kallsyms do not name the list.
       const memory = this.imageMemory();
       if (memory) list.search(memory, read);
-      this.#searchAgain = this.machine.instructions + SEARCH_PAUSE;
+      this.#searchPause *= 2;
+      this.#searchAgain = this.machine.instructions + this.#searchPause;
     }
     const modules = list.read(read);
     const key = modules.map((m) => `${m.name}@${m.base}:${m.symbols.length}`).join();

@@ -5,8 +5,9 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { SymbolFileError, withoutDamage } from '../symbols/byte-source.ts';
-import { type DebugInfo, openDebugInfo, openDebugInfoHere } from '../symbols/dwarf/debug-info.ts';
+import { type DebugInfo, KIND, openDebugInfo, openDebugInfoHere } from '../symbols/dwarf/debug-info.ts';
 import { LoadedSymbols, type Stretch } from '../symbols/loaded.ts';
+import { DwarfTypes } from '../types/dwarf-types.ts';
 import type { KernelModule } from '../symbols/modules.ts';
 import type { UnwindRow } from '../symbols/dwarf/cfi.ts';
 import { fetchedFor } from '../user-cache.ts';
@@ -73,6 +74,7 @@ export class SymbolFiles {
     const processes = new ProcessFiles(kernel, this.#named);
     this.#processes = processes;
     kernel.processes = (vp, pc) => processes.at(vp, pc);
+    kernel.variableAddress = (name) => this.#variableAddress(name);
     this.update([]);
     this.placeKernel();
   }
@@ -128,6 +130,14 @@ export class SymbolFiles {
       if (own !== undefined) return { symbols, address: own };
     }
     return undefined;
+  }
+
+  #variableAddress(name: string): bigint | undefined {
+    const kernel = this.#loaded.find((l) => l.module === undefined && l.placed);
+    return withoutDamage(() => {
+      const found = kernel?.info.lookup(name, [KIND.variable]) ?? [];
+      return kernel && found.length === 1 ? new DwarfTypes(kernel).variableOf(found[0])?.address : undefined;
+    }, undefined);
   }
 
   /** Call frame information of the instruction at a guest address. */

@@ -87,6 +87,8 @@ export interface Scope {
   readonly variables: readonly Die[];
 }
 
+/** Answers about places that are kept. */
+const KNOWN = 4096;
 /** Line tables are asked for no more than this many addresses of one line. */
 const MAX_LOCATIONS = 4096;
 /** Entries of lists that one question may read. */
@@ -220,6 +222,12 @@ export class DebugInfo {
   /** Resolves when names can be asked for (functions, variables and types by name). Never rejects: see `problems`. */
   readonly complete: Promise<void>;
   #paths: string[] | undefined;
+  /** Answers by place: a stack's callers are the same at every stop. */
+  readonly #known = {
+    blocks: new Map<number, readonly Die[]>(),
+    frames: new Map<number, readonly SourceFrame[]>(),
+    statements: new Map<number, readonly SourceFrame[]>(),
+  };
   /** Numbers of the files of a name without folders, for names that were asked for. */
   readonly #byBase = new Map<string, number[]>();
 
@@ -240,6 +248,7 @@ export class DebugInfo {
   setNames(names: NameIndex | undefined, why?: string): void {
     this.#names = names && { functions: names, load: () => names };
     if (why) this.#why.push(why);
+    for (const known of Object.values(this.#known)) known.clear();
     this.#finish();
   }
 
@@ -330,7 +339,15 @@ export class DebugInfo {
   }
 
   /** Functions and blocks that have `place`, outermost first: DW_TAG_subprogram, then inlined ones and lexical blocks in it. */
-  #blocks(place: number): Die[] {
+  #blocks(place: number): readonly Die[] {
+    const known = this.#known.blocks.get(place);
+    if (known) return known;
+    const found = this.#findBlocks(place);
+    remember(this.#known.blocks, place, found);
+    return found;
+  }
+
+  #findBlocks(place: number): Die[] {
     this.file.allow(LIST_ENTRIES);
     const found = this.#functionAt(place);
     if (!found) return [];
@@ -428,8 +445,17 @@ export class DebugInfo {
    * inlined. Empty when neither a line nor a function is known there. `statement`: of several lines at one address the one that steps
    * stop at; otherwise the last, as tools print it.
    */
-  frames(address: bigint, statement = false): SourceFrame[] {
+  frames(address: bigint, statement = false): readonly SourceFrame[] {
     const place = this.elf.place(address);
+    const frames = statement ? this.#known.statements : this.#known.frames;
+    const known = frames.get(place);
+    if (known) return known;
+    const found = this.#findFrames(place, statement);
+    remember(frames, place, found);
+    return found;
+  }
+
+  #findFrames(place: number, statement: boolean): SourceFrame[] {
     const at = this.#rowAt(place, statement);
     let where: SourceLine = {
       path: at?.path ?? '',
@@ -480,14 +506,12 @@ export class DebugInfo {
   /** Blocks around `address`, innermost first. What a unit declares outside functions is not in it: see `variable`. */
   scopes(address: bigint): Scope[] {
     let depth = 0;
-    return this.#blocks(this.elf.place(address))
-      .reverse()
-      .map((die) => {
-        const variables = [...die.children()].filter((c) => c.tag === DW_TAG.formal_parameter || c.tag === DW_TAG.variable);
-        const scope = { die, depth, variables };
-        if (die.tag !== DW_TAG.lexical_block) depth++;
-        return scope;
-      });
+    return [...this.#blocks(this.elf.place(address))].reverse().map((die) => {
+      const variables = [...die.children()].filter((c) => c.tag === DW_TAG.formal_parameter || c.tag === DW_TAG.variable);
+      const scope = { die, depth, variables };
+      if (die.tag !== DW_TAG.lexical_block) depth++;
+      return scope;
+    });
   }
 
   // --- files and lines ----------------------------------------------------------------------------------------------------
@@ -800,6 +824,12 @@ function declaresSomething(block: Die): boolean {
     if (child.has(DW_AT.name)) return true;
   }
   return false;
+}
+
+/** Keeps an answer, and no more than KNOWN of them: the oldest goes. */
+function remember<T>(known: Map<number, T>, place: number, answer: T): void {
+  if (known.size >= KNOWN) for (const oldest of known.keys()) if (known.delete(oldest)) break;
+  known.set(place, answer);
 }
 
 /** A path without `.`, `..` and empty parts, `/` between them. */
