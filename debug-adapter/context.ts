@@ -6,7 +6,7 @@ import type { Target, Value } from './expression/evaluate.ts';
 import { stackOf } from './linux/callers.ts';
 import { currentTask, perCpuOffset } from './linux/current.ts';
 import type { GuestKernel } from './linux/kernel.ts';
-import { frameVariables, objectName, typesOf } from './linux/types.ts';
+import { frameVariables, macroAt, objectName, typesOf } from './linux/types.ts';
 import type { Frame } from './linux/unwind.ts';
 import { UserError } from './user-error.ts';
 import { textOf, type View } from './types/format.ts';
@@ -178,6 +178,7 @@ export function machineContext(kernel: GuestKernel, vp: number, choice: FrameCho
     get module() {
       return symbols.at(frame?.pc ?? machine.readRegister(vp, 'pc') ?? 0n)?.symbol.module;
     },
+    macro: (name) => macroAt(kernel, frame?.pc ?? machine.readRegister(vp, 'pc') ?? 0n, name),
     perCpuOffset: (wanted = vp) => perCpuOffset(kernel, wanted),
     current: () => choice.task ?? currentTask(kernel, vp),
   };

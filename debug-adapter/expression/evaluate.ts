@@ -1,5 +1,5 @@
 /** Trees to values: C's rules for LP64 arm64, over registers, symbols, types and memory. Only an assignment changes anything. */
-import type { Catalog } from '../types/catalog.ts';
+import { type Catalog, isFile } from '../types/catalog.ts';
 import {
   ADDRESS,
   arrayOf,
@@ -51,6 +51,8 @@ export interface Context {
   readonly module?: string;
   /** What a VP adds to addresses in the per-CPU area; without a number the VP at hand. */
   perCpuOffset?(vp?: number): bigint | undefined;
+  /** What the preprocessor puts in place of a name in the code at hand. */
+  macro?(name: string): { readonly parameters?: string; readonly text: string } | undefined;
   /** Address of the struct task_struct that runs. */
   current?(): bigint | undefined;
 }
@@ -333,8 +335,10 @@ class Evaluation {
   #name(node: Extract<Node, { kind: 'name' }>): Value {
     const found = this.#lookup(node);
     if (found) return found;
-    const what = node.scope === undefined ? node.name : `${node.scope}::${node.name}`;
-    throw new ExpressionError(`${what} is not known here`, node.at);
+    if (node.scope === undefined) throw new ExpressionError(`${node.name} is not known here`, node.at);
+    // A driver may be a module in one kernel and a part of another.
+    const hint = isFile(node.scope) || !this.#global(node.name, {}) ? '' : `; without ${node.scope}:: it is`;
+    throw new ExpressionError(`${node.scope}::${node.name} is not known here${hint}`, node.at);
   }
 
   #lookup(node: Extract<Node, { kind: 'name' }>): Value | undefined {
@@ -360,8 +364,34 @@ class Evaluation {
     const address = this.#context.symbol(name);
     if (address !== undefined) return Value.of(ADDRESS, address);
     if (name === 'current' && this.#context.current?.() !== undefined) return this.#value({ kind: 'current', at: node.at });
+    const macro = this.#context.macro?.(name);
+    if (macro) return this.#expanded(node, macro);
     if (Object.hasOwn(MACROS, name)) return Value.of(name === 'NULL' ? pointerTo(VOID) : BOOL, MACROS[name]);
     return undefined;
+  }
+
+  /** Macros inside each other. */
+  readonly #expanding: string[] = [];
+
+  /** The value of what a macro stands for. C would put its text here; values are the same unless it counts on its neighbours. */
+  #expanded(node: Extract<Node, { kind: 'name' }>, { parameters, text }: { parameters?: string; text: string }): Value {
+    const { name, at } = node;
+    const fail = (why: string): never => {
+      throw new ExpressionError(`${name} is a macro: ${why}`, at);
+    };
+    if (parameters !== undefined) fail(`${name}${parameters} ${text}`);
+    if (text === '') fail('it stands for nothing');
+    // A name that its own macro has means what it means without it (C11 6.10.3.4 p2).
+    if (this.#expanding.includes(name) || this.#expanding.length > MAX_NESTING) fail(`it stands for itself: ${text}`);
+    this.#expanding.push(name);
+    try {
+      return this.loaded(parse(text, options(this.#context)));
+    } catch (e) {
+      if (!(e instanceof ExpressionError)) throw e;
+      return fail(e.fact.startsWith(`${name} is a macro`) ? 'it stands for itself' : `${text}, and ${e.fact}`);
+    } finally {
+      this.#expanding.pop();
+    }
   }
 
   #global(name: string, scope: { file?: string; module?: string }): Value | undefined {

@@ -3,6 +3,8 @@ import { hex } from '../../emulator/base/bits.ts';
 import { viewOf } from '../../emulator/base/struct.ts';
 import type { Btf } from '../symbols/btf.ts';
 import { BtfTypes } from '../types/btf-types.ts';
+import { withoutDamage } from '../symbols/byte-source.ts';
+import type { Macro } from '../symbols/dwarf/macros.ts';
 import type { LoadedSymbols } from '../symbols/loaded.ts';
 import { Catalog } from '../types/catalog.ts';
 import { DwarfFrames } from '../types/dwarf-frames.ts';
@@ -111,6 +113,16 @@ export function typesOf(kernel: GuestKernel, vp: number): Catalog {
   const types = of(kernel);
   types.refresh(vp);
   return types.catalog;
+}
+
+/** What a macro means in the code at an address, by the symbol file that has it. */
+export function macroAt(kernel: GuestKernel, pc: bigint, name: string): Macro | undefined {
+  for (const file of of(kernel).files()) {
+    const at = file.toFile(pc);
+    const found = at === undefined ? undefined : withoutDamage(() => file.info.macro(at, name), undefined);
+    if (found) return found;
+  }
+  return undefined;
 }
 
 /** The variable that a symbol file has at an address: `init_task+0x778`, with ` [module]`. Most kernels' own symbols are functions only. */

@@ -123,6 +123,11 @@ test('lines that have code; a file that no debug information knows; sources stay
     endLine: line + 1,
   });
   assert.deepEqual(known.breakpoints, [{ line }]);
+  // What no folder has is not served, wherever it is.
+  assert.match(
+    await dc.refused('source', { source: { path: FIXTURE }, sourceReference: 0 }),
+    /is not in a folder of "sourceMap"/,
+  );
   const strange = path.join(os.tmpdir(), 'no-such-source.c');
   const { breakpoints } = await dc.request<Breakpoints>('setBreakpoints', {
     source: { path: strange },
@@ -130,6 +135,18 @@ test('lines that have code; a file that no debug information knows; sources stay
   });
   assert.equal(breakpoints[0].verified, false);
   assert.match(breakpoints[0].message ?? '', /no-such-source\.c:3 is not known yet/);
+  await dc.request('disconnect');
+});
+
+test('sources are served from the folders that were named, and from nowhere else', async (t) => {
+  const dc = await Client.start(t);
+  await dc.launch({ ...launch, stopOnEntry: true });
+  await dc.stopped();
+  const asked = { source: { path: 'fixture.c' }, sourceReference: 0 };
+  const { content } = await dc.request<DebugProtocol.SourceResponse['body']>('source', asked, true);
+  assert.equal(content, fs.readFileSync(FIXTURE, 'utf8'));
+  for (const file of ['/etc/passwd', '../../../../etc/passwd'])
+    assert.match(await dc.refused('source', { source: { path: file }, sourceReference: 0 }), /is not in a folder of "sourceMap"/);
   await dc.request('disconnect');
 });
 

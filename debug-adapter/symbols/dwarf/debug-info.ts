@@ -35,6 +35,7 @@ import {
 } from './index-data.ts';
 import { inlinedCopies } from './inlined.ts';
 import { type LineRow, type LineTable, ROW } from './line-table.ts';
+import { type Macro, Macros } from './macros.ts';
 import type { Unit } from './unit.ts';
 import type { IndexMessage, IndexRequest } from './worker.ts';
 
@@ -762,6 +763,15 @@ export class DebugInfo {
         return table.places[row];
     return range.from;
   }
+
+  /** What a macro means in the unit that has the code at `address`, where the compiler was asked to tell (-g3). */
+  macro(address: bigint, name: string): Macro | undefined {
+    const unit = this.unitAt(address);
+    if (!unit) return undefined;
+    this.#macros ??= new Macros(this.file);
+    return this.#macros.find(unit, name);
+  }
+  #macros: Macros | undefined;
 
   // --- for unwinding ------------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ export type SectionName =
   | 'loclists'
   | 'loc'
   | 'aranges'
+  | 'macro'
   | 'frame'
   | 'cu_index'
   | 'tu_index';

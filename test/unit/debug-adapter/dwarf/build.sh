@@ -20,6 +20,14 @@ one() {
 	(cd "$out" && $gcc -g -ffile-prefix-map=$PWD=/src -fdebug-prefix-map=$out=/src -c ../entry.S -o entry.o)
 	(cd "$out" && $link -o $name.elf entry.o $name-program.o $name-second.o)
 }
+# macros NAME COMPILER OPTIONS...
+macros() {
+	name=$1; compiler=$2; shift 2
+	(cd "$out" && $compiler $common -O1 "$@" -c ../macros.c -o macros.o && aarch64-linux-gnu-ld -static -N -e 0 -o $name-macros.elf macros.o)
+}
+macros gcc5 $gcc -g3 -gdwarf-5
+macros gcc4 $gcc -g3 -gdwarf-4
+macros clang5 "$clang" -gdwarf-5 -fdebug-macro
 # The kernel's third language; where there is no rustc the old file stays.
 if command -v rustc >/dev/null; then
 	(cd "$out" && RUSTC_BOOTSTRAP=1 rustc --target aarch64-unknown-linux-gnu --edition 2021 --crate-type lib --emit obj -C debuginfo=2 \
