@@ -121,7 +121,7 @@ for (const suite of suites)
     assert.match(stop.text ?? '', /^Unable to handle kernel NULL pointer dereference at virtual address 0000000000000010$/);
     assert.match(name(await cause()), /^(__pi_)?strlen \(exception taken here\)$/);
     told = await info();
-    assert.match(told.description ?? '', /\ndata abort: translation fault, level \d\n/);
+    assert.match(told.description ?? '', /\ndata abort: translation fault, level -?\d\n/);
     assert.match(told.description ?? '', /\n {2}access +read\n/);
     assert.match(told.description ?? '', /\n {2}FAR_EL1 +0x0000000000000010, in the first page: a NULL pointer/);
     await go();
