@@ -33,9 +33,9 @@ const channelLine = (c: ChannelView, guestMissing: string | undefined): Line => 
     data: { relid: c.relid, vp: c.targetVp },
     children: [
       ...c.differences.map((text) => ({ label: text, icon: 'warning' })),
-      { label: 'Host', icon: 'server', expanded: true, children: c.details.map(fieldLine) },
+      { label: 'Host', icon: 'server', children: c.details.map(fieldLine) },
       c.guest
-        ? { label: 'Guest', description: 'vmbus_channel', icon: 'vm', expanded: true, children: c.guest.map(fieldLine) }
+        ? { label: 'Guest', description: 'vmbus_channel', icon: 'vm', children: c.guest.map(fieldLine) }
         : { label: 'Guest', description: guestMissing ?? 'has no such channel', icon: 'vm' },
       ...c.rings.map(ringLine),
       ...(c.queued.length
