@@ -111,7 +111,7 @@ export function rowsOfFunction(session: Session, pc: bigint): LineAt[] {
     if (named) ranges = [{ from: named.symbol.address - shift, to: kernel.symbols.endOf(named) - shift }];
     return ranges.flatMap(({ from, to }) => {
       // Parts of a function may be in sections that are elsewhere.
-      const by = (symbols.toGuest(from)[0] ?? from + shift) - from;
+      const by = address >= from && address < to ? shift : (symbols.toGuest(from)[0] ?? from + shift) - from;
       return symbols.info.rowsIn(from, to).map((row) => ({ ...row, from: row.from + by, to: row.to + by }));
     });
   }, []);
@@ -199,8 +199,9 @@ export function stepLine(session: Session, vp: number, { into = false, depth, al
           ? { kind: 'step', vp: at, alone, over: here, next: entered(back, hops - 1) }
           : until(machine, at, back, { alone, next });
       const found = files.at(here.pc);
-      const body = found && withoutDamage(() => found.symbols.toGuest(found.symbols.info.bodyOf(found.address))[0], undefined);
-      if (body === undefined || body === here.pc) return undefined;
+      const body =
+        here.pc + (found ? withoutDamage(() => found.symbols.info.bodyOf(found.address), found.address) - found.address : 0n);
+      if (body === here.pc) return undefined;
       const arrived = (w: number): boolean =>
         (here.same ? here.same(w) : w === v) && isBack(back.sp, machine.readRegister(w, 'sp') ?? 0n);
       return { kind: 'to', vp: at, alone, places: [body], arrived };
@@ -241,5 +242,5 @@ export function stepLine(session: Session, vp: number, { into = false, depth, al
 /** The guest address of a link-time address that is in the same function as `near`. */
 function addressOf(session: Session, address: bigint, near: bigint): bigint | undefined {
   const at = session.debuggee.files.at(near);
-  return at?.symbols.toGuest(address)[0];
+  return at && near + (address - at.address);
 }

@@ -101,6 +101,8 @@ export class GuestKernel {
   image: KernelImage | undefined;
   /** Where an Image lies in RAM; undefined: the kernel is another kind of file. */
   physicalBase: number | undefined;
+  /** The part of the image, counted from its start, that runs at physical addresses as well: VPs that come later begin there. */
+  identity: { from: number; to: number } | undefined;
   btf: Btf | undefined;
   modules: KernelModule[] = [];
   /** Call frame information of the instruction at an address, from symbol files. */
@@ -245,6 +247,7 @@ export class GuestKernel {
 
   #forget({ at, bytes }: { at: number; bytes: Uint8Array }): void {
     this.image = undefined;
+    this.identity = undefined;
     this.btf = undefined;
     this.physicalBase = at;
     this.#facts = new KernelFacts(new KernelFile('kernel', bytes));
@@ -328,7 +331,14 @@ export class GuestKernel {
     }
     this.image = image;
     this.#imageAt = at;
-    if (image.symbols.length > 0) this.symbols.setKernel(image.symbols, base + BigInt(image.size));
+    const idmap = ['__idmap_text_start', '__idmap_text_end'].map((name) => image.symbols.find((s) => s.name === name)?.address);
+    const [from, to] = idmap.map((address) => (address === undefined ? 0 : Number(address - base)));
+    this.identity = to > from ? { from, to } : undefined;
+    const aliases = image.symbols
+      .map((s) => ({ ...s, address: s.address - base }))
+      .filter((s) => s.address >= BigInt(from) && s.address < BigInt(to))
+      .map((s) => ({ ...s, address: s.address + BigInt(at) }));
+    if (image.symbols.length > 0) this.symbols.setKernel(image.symbols, base + BigInt(image.size), aliases);
     this.btf = Btf.find(bytes);
     const kexec = this.symbols.address('machine_kexec');
     if (kexec !== undefined && kexec !== this.#kexec) {

@@ -238,10 +238,14 @@ export class SymbolFiles {
     if (!symbols) return;
     const { layout, origin, relocatable } = symbols.info.elf;
     const to = layout.reduce((most, l) => Math.max(most, l.to), 0);
-    const { image, physicalBase } = this.#kernel ?? {};
+    const { image, physicalBase, identity } = this.#kernel ?? {};
     // Until the MMU is on, code runs where the image lies; later such an address is user space's.
     const address = image?.base ?? (physicalBase === undefined ? origin : BigInt(physicalBase));
-    symbols.stretches = relocatable ? [] : [{ from: 0, to, address }];
+    const physical =
+      image && identity && physicalBase !== undefined
+        ? [{ ...identity, address: BigInt(physicalBase) + BigInt(identity.from) }]
+        : [];
+    symbols.stretches = relocatable ? [] : [{ from: 0, to, address }, ...physical];
   }
 
   /** The list of modules has changed. True when a file has come or gone. */

@@ -55,13 +55,15 @@ class Table {
 export class Symbolizer {
   #kernel = new Table([]);
   #modules: Table[] = [];
+  #aliases = new Table([]);
   #byName: Map<string, KernelSymbol[]> | undefined;
   #names: string[] | undefined;
   #clones: Map<string, KernelSymbol[]> | undefined;
 
-  /** Replaces the kernel's symbols. `end` is where the kernel ends. */
-  setKernel(symbols: readonly KernelSymbol[], end?: bigint): void {
+  /** Replaces the kernel's symbols. `end` is where the kernel ends. `aliases`: names of code that runs at other addresses as well. */
+  setKernel(symbols: readonly KernelSymbol[], end?: bigint, aliases: readonly KernelSymbol[] = []): void {
     this.#kernel = new Table([...symbols].sort(byAddress), end);
+    this.#aliases = new Table([...aliases].sort(byAddress));
     this.#forget();
   }
 
@@ -83,7 +85,7 @@ export class Symbolizer {
   }
 
   #tables(): Table[] {
-    return [this.#kernel, ...this.#modules];
+    return [this.#kernel, ...this.#modules, this.#aliases];
   }
 
   /** The symbol that `address` belongs to. */

@@ -308,6 +308,14 @@ test('two VPs: one waits for the other for ever while that stands still, and is 
   const s = new Scenario(dc);
   await dc.launch({ ...launch, cpus: 2 });
   await dc.stopped();
+  // The other one begins as the first did.
+  await s.breakAt('secondary_entry');
+  s.stack(await s.run('continue'));
+  s.tell(`   on VP ${s.threadId - 1}`);
+  await s.value('$SCTLR_EL1 & 1');
+  await s.run('next');
+  s.end('second-processor');
+
   await s.breakAt('kick_all_cpus_sync if __num_online_cpus.counter == 2');
   s.stack((await s.run('continue')).slice(0, 2));
   await s.breakAt();
