@@ -53,3 +53,21 @@ test('the network of launch.json: what is wrong is one message, what is right is
   );
   assert.equal(await say('network attach'), 'The guest is offered a network card.');
 });
+
+test('the sockets of launch.json: what is wrong is one message', async (t) => {
+  const cases: [unknown, RegExp][] = [
+    [{ mode: 'stdio' }, /"sockets": "mode" must be "internal", "folder" or "programs", not "stdio"/],
+    [
+      { mode: 'programs', hostPrograms: ['x'] },
+      /"hostPrograms" must be an object of ports with lists of a program and its arguments/,
+    ],
+    [{ mode: 'programs', guestPrograms: { 22: 'ssh' } }, /"guestPrograms" must be an object of ports with lists/],
+    [{ mode: 'programs', hostPrograms: { ssh: ['x'] } }, /"sockets": sockets: ssh is no port: 0 to 4294967294/],
+    [{ mode: 'programs' }, /mode "programs" needs "hostPrograms" or "guestPrograms"/],
+    [{ mode: 'internal', guestPrograms: {} }, /"guestPrograms" is for mode "programs", not "internal"/],
+  ];
+  const dc = await Client.start(t);
+  await dc.request('initialize', { adapterID: 'hyperstep' });
+  for (const [sockets, message] of cases)
+    assert.match(await dc.refused('launch', { kernel: EMBEDDED, memory: 64, sockets }), message);
+});
