@@ -73,13 +73,15 @@ export class Counters {
   set(counter: number, hits: number): void {
     this.#view.setBigUint64(counterAt(counter), BigInt(hits), true);
   }
-  /** Those that are not 0, and how to bring them back. */
+  /** Those that are not 0. For every snapshot: a look, and numbers only for those. */
   take(): readonly (readonly [counter: number, hits: number])[] {
-    const all = Array.from({ length: COUNTER_COUNT }, (_, n) => [n, this.get(n)] as const);
-    return all.filter(([, hits]) => hits !== 0);
+    const words = new Uint32Array(this.#view.buffer, COUNTERS, 2 * COUNTER_COUNT);
+    const out: [number, number][] = [];
+    for (let n = 0; n < COUNTER_COUNT; n++) if (words[2 * n] || words[2 * n + 1]) out.push([n, this.get(n)]);
+    return out;
   }
   restore(hits: readonly (readonly [counter: number, hits: number])[]): void {
-    for (let n = 0; n < COUNTER_COUNT; n++) this.set(n, 0);
+    new Uint32Array(this.#view.buffer, COUNTERS, 2 * COUNTER_COUNT).fill(0);
     for (const [counter, n] of hits) this.set(counter, n);
   }
 }

@@ -13,6 +13,8 @@ import { Gdb, Qemu } from './debug-gdb.mjs';
 const APPEND = 'console=ttyAMA0 nokaslr';
 const FUNCTION = 'kmem_cache_alloc';
 const VARIABLE = 'jiffies_64';
+/** Longest boot, on a computer that is busy with other things, ms. */
+const BOOT_TIMEOUT = 900_000;
 /** Evaluations that gdb's time is taken of. */
 const COUNT = 100;
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
@@ -86,7 +88,7 @@ async function session(guest, symbols, address, row) {
     if (watch)
       await dap.request('setDataBreakpoints', { breakpoints: [{ dataId: `${address}+8`, accessType: 'write', condition }] });
     else if (condition) await dap.request('setFunctionBreakpoints', { breakpoints: [{ name: FUNCTION, condition }] });
-    const end = dap.event('terminated');
+    const end = dap.event('terminated', undefined, BOOT_TIMEOUT);
     await dap.request('configurationDone');
     await end;
     const cpu = cpuTime(dap.pid) / 1000;

@@ -86,10 +86,10 @@ export class DapClient {
     }
   }
 
-  #timed(promise, what) {
+  #timed(promise, what, timeout = TIMEOUT) {
     let timer;
     const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no ${what} within ${TIMEOUT / 1000} s`)), TIMEOUT);
+      timer = setTimeout(() => reject(new Error(`no ${what} within ${timeout / 1000} s`)), timeout);
     });
     return Promise.race([promise, late]).finally(() => clearTimeout(timer));
   }
@@ -104,12 +104,12 @@ export class DapClient {
   }
 
   /** The first event of this name that has not been taken yet, and fits: the whole message, with `arrived`. */
-  event(name, fits = () => true) {
+  event(name, fits = () => true, timeout = TIMEOUT) {
     const wanted = (m) => m.event === name && fits(m.body);
     const at = this.#events.findIndex(wanted);
     if (at >= 0) return Promise.resolve(this.#events.splice(at, 1)[0]);
     const coming = new Promise((resolve, reject) => this.#waiting.push({ fits: wanted, resolve, reject }));
-    return this.#timed(coming, `event ${name}`);
+    return this.#timed(coming, `event ${name}`, timeout);
   }
 
   /** Milliseconds since the process was started, and CPU milliseconds that it has used. */
