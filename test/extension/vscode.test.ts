@@ -137,12 +137,22 @@ test("F5 on Debian's kernel: stop at HvCallPostMessage, the views, console, run 
       await stopped.waitFor();
       // As soon as a channel is open, both its halves: the host's, and what the guest's driver holds.
       if (channels.length === 0 && /heartbeat\s*open/.test((await wb.tree('VMBus Channels')).join('\n'))) {
+        // Lists draw only the rows that there is room for.
+        const callStack = page.locator('.pane-header', { hasText: 'Call Stack' });
+        await callStack.click();
         const pane = page.locator('.pane').filter({ has: page.locator('.pane-header', { hasText: 'VMBus Channels' }) });
         const row = pane.locator('.monaco-list-row', { hasText: 'heartbeat' }).first();
         await row.click();
         await pane.locator('.monaco-list-row', { hasText: 'Ring to the host' }).waitFor();
         channels = await wb.tree('VMBus Channels');
+        await pane.locator('.monaco-list-row', { hasText: 'vmbus_channel' }).click();
+        await pane.locator('.monaco-list-row', { hasText: 'CHANNEL_OPENED_STATE' }).waitFor();
         await wb.screenshot(path.join(SHOTS, 'vmbus-channels.png'));
+        await row.click({ button: 'right' });
+        await page.locator('.context-view .action-label', { hasText: 'Take the Device Away' }).waitFor();
+        await page.keyboard.press('Escape');
+        await callStack.click();
+        await stopped.waitFor();
       }
       await page.keyboard.press('F5');
       await stopped.waitFor({ state: 'hidden', timeout: 1500 }).catch(() => {});

@@ -135,6 +135,7 @@ async function launch(args: Record<string, unknown>): Promise<string> {
   const session = {
     launched: false,
     hypercallStops: new Map(),
+    trace: new Map(),
     ...{
       startProgress: nothing,
       endProgress: nothing,

@@ -78,15 +78,20 @@ export class Workbench {
 
   /**
    * F5 until a session is there: a key that comes before the workbench has registered the debugger is lost, or answered with
-   * a dialog. Returns when the call stack has a row.
+   * a dialog. Never again when one is there: it would go on from the stop that is waited for. Returns when the call stack has a row.
    */
   async startDebugging() {
     const { page } = this;
     await page.locator('.pane-header', { hasText: 'Call Stack' }).waitFor({ timeout: 60_000 });
-    const row = page.locator('.debug-call-stack .monaco-list-row').first();
     for (let tries = 0; tries < 4; tries++) {
       await page.keyboard.press('F5');
-      if (await row.waitFor({ timeout: 20_000 }).then(() => true, () => false)) return;
+      // Who can be stopped is there.
+      const stop = page.locator(['.debug-toolbar', '.debug-view-content', '.composite.title'].map((at) => `${at} a[aria-label^="Stop"]`).join());
+      const there = await stop.first().waitFor({ timeout: 20_000 }).then(() => true, () => false);
+      if (there) {
+        await page.locator('.debug-call-stack .monaco-list-row').first().waitFor({ timeout: 150_000 });
+        return;
+      }
       this.console.push(`F5 started nothing: ${await this.describe()}`);
       await page.keyboard.press('Escape');
     }
