@@ -46,7 +46,7 @@ export interface Report {
 
 /** Inputs that are watched together. */
 const BATCH = 16;
-const PATIENCE = 20_000;
+const PATIENCE = 120_000;
 const MAX_ACTIONS = 48;
 const INTERESTING = [0, 1, 2, 4, 7, 8, 9, 15, 16, 31, 32, 63, 64, 127, 128, 254, 255];
 
