@@ -67,7 +67,8 @@ class KernelTypes {
     if (!sameKernel) {
       this.#btf = btf;
       this.#base = btf && new BtfTypes(btf);
-      this.#modules = btf && new ModuleBtfs(btf, this.#kernel.symbols.address('btf_modules'));
+      this.#modules =
+        btf && new ModuleBtfs(btf, this.#kernel.symbols.address('btf_modules') ?? this.#kernel.variableAddress('btf_modules'));
       this.#sources.clear();
     }
     this.catalog.setSources(this.#dwarf, this.#base ? [this.#base, ...this.#moduleTypes(vp)] : []);
