@@ -138,10 +138,13 @@ export function stepLine(session: Session, vp: number, { into = false, depth, al
   /** Where the task is: it may move to another VP. */
   let at = vp;
   const read = (name: string): bigint => machine.readRegister(at, name) ?? 0n;
+  const functionsAt = (pc: bigint) => {
+    const found = files.at(pc);
+    return found ? withoutDamage(() => found.symbols.info.frames(found.address), []) : [];
+  };
   const where = (): Place => {
     const pc = read('pc');
-    const found = files.at(pc);
-    const functions = found ? withoutDamage(() => found.symbols.info.frames(found.address), []) : [];
+    const functions = functionsAt(pc);
     const name = functions.at(-1)?.name ?? kernel.symbols.at(pc)?.symbol.name ?? '';
     return { pc, sp: read('sp'), line: lineAt(session, pc), depth: functions.length, name };
   };
@@ -167,12 +170,23 @@ export function stepLine(session: Session, vp: number, { into = false, depth, al
     return { kind: 'step', vp: at, alone, over: here, fault, next: calls ? entered(after, MAX_VENEER) : next };
   };
 
+  /** Where a line of a function is left: the starts of others, but for those of functions inlined in it that the step is not for. */
+  let exits: { line: LineAt | undefined; rows: readonly LineAt[]; places: readonly bigint[] } | undefined;
+  const exitsOf = (pc: bigint): readonly bigint[] => {
+    if (exits && exits.line === line && exits.rows.some((r) => pc >= r.from && pc < r.to)) return exits.places;
+    const rows = rowsOfFunction(session, pc);
+    const starts = rows.filter((r) => r.isStatement && r.line > 0 && !sameLine(r, line)).map((r) => r.from);
+    const places = into
+      ? [...starts, ...callsIn(session, at, rows, line)]
+      : starts.filter((s) => functionsAt(s).length <= deepest);
+    exits = { line, rows, places };
+    return places;
+  };
+
   /** Runs from `here` until the line is left, or one of `more` is reached, in this frame; undefined when it is not known where that is. */
   const leave = (here: Where, more: readonly bigint[], frames: readonly Frame[] = []): Plan | undefined => {
     const [frame, caller] = frames;
-    const rows = rowsOfFunction(session, here.pc);
-    const starts = rows.filter((r) => r.isStatement && r.line > 0 && !sameLine(r, line)).map((r) => r.from);
-    const own = new Set([...starts, ...more, ...(into ? callsIn(session, at, rows, line) : [])]);
+    const own = new Set([...exitsOf(here.pc), ...more]);
     const out = caller ? returnOf(session, at, frames) : undefined;
     if (own.size > MAX_PLACES || (own.size === 0 && !out)) return undefined;
     const was = at;
