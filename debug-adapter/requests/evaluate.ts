@@ -7,7 +7,7 @@ import { completeExpression } from '../expression/complete.ts';
 import { assign, evaluateText, execute, type Target, type Value } from '../expression/evaluate.ts';
 import { ExpressionError } from '../expression/parse.ts';
 import { scanCodeOf } from '../keys.ts';
-import { stackOf } from '../linux/callers.ts';
+import { walkStack } from '../linux/callers.ts';
 import { frameVariables } from '../linux/types.ts';
 import { displayOf } from '../screen.ts';
 import type { Session } from '../session.ts';
@@ -42,8 +42,22 @@ export const COMMANDS: Record<string, Command> = {
   },
   bt: {
     usage: 'bt',
-    help: 'call stack of the VP',
-    run: (session, _, vp) => describeStack(stackOf(session.debuggee.kernel, vp), session.debuggee.kernel.symbols).join('\n'),
+    help: 'call stack of the VP, with lines and how each frame was found',
+    run: (session, _, vp) => {
+      const { kernel } = session.debuggee;
+      const { frames, broken } = walkStack(kernel, vp);
+      const lines = describeStack(frames, kernel.symbols).flatMap((text, i) => {
+        const functions = session.sourceFrames(frames[i]);
+        return [
+          `${text}   (by ${frames[i].how})`,
+          ...functions.flatMap(({ name, path, line }, depth) => {
+            const inlined = depth < functions.length - 1 ? `, inlined in ${functions[depth + 1].name}` : '';
+            return line > 0 ? [`        ${name ?? ''} at ${path}:${line}${inlined}`] : [];
+          }),
+        ];
+      });
+      return [...lines, ...(broken ? [`  the stack ends here: ${broken}`] : [])].join('\n');
+    },
   },
   hypercalls: {
     usage: 'hypercalls [N]',
