@@ -487,6 +487,13 @@ const watchpoints = fc.array(
   }),
   { maxLength: 4 },
 );
+const inTables = (address: number): boolean => address >= TABLES && address < TABLES + TABLES_SIZE;
+/**
+ * Watched pages are in no TLB: who changes descriptors and does not invalidate, which leaves both translations open (Arm ARM D8.17), sees
+ * the new one there. Such programs have watchpoints on their tables only.
+ */
+const allowed = <W extends { address: bigint }>({ bases }: Case, watched: readonly W[]): readonly W[] =>
+  bases.some(inTables) ? watched.filter((w) => inTables(Number(w.address))) : watched;
 /** In the program, or in handlers. */
 const placeOf = (n: number): bigint => BigInt(n >= 0 ? BASE + 4 * n : VECTORS + 0x400 - 4 * (n + 1) * 5);
 
@@ -494,7 +501,8 @@ test('breakpoints and watchpoints change nothing, whether they stop or not, and 
   let stops = 0;
   const evaluated = translator.cpu.evaluations;
   fc.assert(
-    fc.property(cases, breakpoints, watchpoints, (c, list, watched) => {
+    fc.property(cases, breakpoints, watchpoints, (c, list, everywhere) => {
+      const watched = allowed(c, everywhere);
       const want = run(interpreter, c, []);
       const counts = [translator, interpreter].map((m) => {
         for (const [n, f] of list) m.cpu.setBreakpoint(placeOf(n), f);
