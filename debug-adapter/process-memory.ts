@@ -16,15 +16,21 @@ function collectGarbage(): void {
 }
 
 export class ProcessMemory {
+  readonly #clock: () => number;
   #earliest = 0;
+
+  /** `clock`: milliseconds, which ration the moves. */
+  constructor(clock = () => performance.now()) {
+    this.#clock = clock;
+  }
 
   /** Called between two slices: moves the machine out of memory that it does not need, when it is time. True: it was. */
   tidy(machine: Machine): boolean {
-    const started = performance.now();
+    const started = this.#clock();
     if (machine.releasable < WORTH || started < this.#earliest) return false;
     machine.releaseMemory();
     collectGarbage();
-    const ended = performance.now();
+    const ended = this.#clock();
     this.#earliest = ended + SHARE * (ended - started);
     return true;
   }

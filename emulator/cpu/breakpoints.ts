@@ -39,7 +39,6 @@ const MAX_HANDLERS = 4096;
 
 /** What breakpoints need of the CPU. */
 export interface BreakpointPort {
-  readonly memory: WebAssembly.Memory;
   readonly interpreter: Interpreter;
   /** The code of the page with these records changes for regions. */
   dropRegions(page: number): void;
@@ -110,10 +109,10 @@ export class Breakpoints {
   /** Filters that generated code could not evaluate: for measurements only. */
   judged = 0;
 
-  constructor(port: BreakpointPort, counters: Counters) {
+  constructor(memory: WebAssembly.Memory, port: BreakpointPort, counters: Counters) {
     this.#port = port;
     this.#counters = counters;
-    const { buffer } = port.memory;
+    const { buffer } = memory;
     this.#bytes = new Uint8Array(buffer, 0, BELOW_RAM);
     this.#view = new DataView(buffer, 0, BELOW_RAM);
     this.#words = new Int32Array(buffer, 0, BELOW_RAM >>> 2);

@@ -206,8 +206,8 @@ export class Cpu implements TlbControl {
     this.counters = new Counters(memory);
     this.#watchpoints = new Watchpoints(memory, this.counters);
     this.#breakpoints = new Breakpoints(
+      memory,
       {
-        memory,
         interpreter: this.interpreter,
         dropRegions: (page) => this.translator?.dropPage(page),
         flushCode: () => this.#tlbs.flushCode(),
