@@ -42,8 +42,10 @@ async function unzstd(data: Uint8Array): Promise<Uint8Array> {
 }
 
 async function unxz(data: Uint8Array): Promise<Uint8Array> {
-  const { default: xz } = await import('xz-decompress');
-  const stream = new xz.XzReadableStream(new Blob([data]).stream() as ReadableStream<Uint8Array>);
+  // What `default` is depends on who loads this file: Node, the bundle, or tsx in a test.
+  const xz = await import('xz-decompress');
+  const { XzReadableStream } = xz.default ?? xz;
+  const stream = new XzReadableStream(new Blob([data]).stream() as ReadableStream<Uint8Array>);
   const parts: Uint8Array[] = [];
   let size = 0;
   for (const reader = stream.getReader(); ; ) {
