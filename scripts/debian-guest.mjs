@@ -7,6 +7,7 @@ import zlib from 'node:zlib';
 import { debianSite, dependsListed, KEYRING, LIST_SITES, privateAptOptions, sourceLine } from './apt.mjs';
 import { CACHE, ROOT, has, run, say } from './setup.mjs';
 import { cpio } from './cpio.mjs';
+import { buildKernel64k } from './debian-kernel-64k.mjs';
 
 /** The Hyper-V drivers of every guest, in load order; a kernel that has one built in just has no such module. */
 const MODULES = ['hv_vmbus', 'hv_utils', 'hyperv-keyboard'];
@@ -191,7 +192,8 @@ export async function debianInitramfs({ suite = 'own', flavour = 'cloud-arm64', 
 
 /**
  * A Debian kernel and its initramfs, fetched and built when they are not in the cache.
- * @param {{ suite?: string, flavour?: string }} [which] suite `own` (default) or a codename; flavour default `cloud-arm64`
+ * @param {{ suite?: string, flavour?: string }} [which] suite `own` (default) or a codename; flavour default `cloud-arm64`;
+ *   `arm64-64k` is no package's: it is built from the suite's source
  * @returns {Promise<{ kernel: string, initrd: string, release: string }>}
  */
 export async function debianGuest({ suite = 'own', flavour = 'cloud-arm64' } = {}) {
@@ -199,6 +201,20 @@ export async function debianGuest({ suite = 'own', flavour = 'cloud-arm64' } = {
   const name = suite === 'own' ? ownSuite() : suite;
   const tree = path.join(CACHE, `linux-${name}-${flavour}`);
   fs.mkdirSync(CACHE, { recursive: true });
+  if (flavour === 'arm64-64k') {
+    await debianGuest({ suite, flavour: 'cloud-arm64' });
+    const boot = path.join(CACHE, `linux-${name}-cloud-arm64`, 'boot');
+    const config = fs.readdirSync(boot).find((f) => f.startsWith('config-'));
+    if (!config) throw new Error(`${boot}: no kernel configuration`);
+    const source = (work) => {
+      const apt = privateApt(name);
+      const top = apt.depends('linux-source').find((p) => /^linux-source-\d/.test(p));
+      if (!top) throw new Error(`no linux-source in ${name}`);
+      for (const deb of apt.download([top], work)) run('dpkg-deb', ['-x', deb, work]);
+      return path.join(work, 'usr', 'src', `${top}.tar.xz`);
+    };
+    buildKernel64k({ tree, config: path.join(boot, config), source });
+  }
   fetchInto(tree, `Debian's linux-image-${flavour} (${name})`, (work) => {
     const apt = privateApt(name);
     // linux-image-cloud-arm64 names the current kernel; from Linux 6.19 on that is split over three packages.

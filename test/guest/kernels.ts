@@ -15,11 +15,11 @@ export interface Kernel {
   version: RegExp;
 }
 
-/** All there are: 6.1 has no flavour with 16K pages, and no package has 64K pages. */
+/** All there are: 6.1 has no flavour with 16K pages. No package has 64K pages: that one is built from 6.12's source. */
 export const KERNELS: readonly Kernel[] = (
   [
     ['bookworm', /Linux version 6\.1\./, []],
-    ['trixie', /Linux version 6\.12\./, ['arm64-16k']],
+    ['trixie', /Linux version 6\.12\./, ['arm64-16k', 'arm64-64k']],
     ['sid', /Linux version 7\.\d/, ['arm64-16k']],
     ['experimental', /Linux version 7\.\d/, ['arm64-16k']],
   ] as const
