@@ -82,7 +82,7 @@ export function buildKernel64k({ tree, config, source }) {
       fs
         .readFileSync(config, 'utf8')
         .split('\n')
-        .filter((line) => !line.endsWith('=m') || MODULES.test(line))
+        .map((line) => (line.endsWith('=m') && !MODULES.test(line) ? `# ${line.slice(0, -2)} is not set` : line))
         .join('\n'),
     );
     const options = Object.entries(OPTIONS).flatMap(([flag, names]) => names.flatMap((n) => [flag, n]));
