@@ -1,8 +1,11 @@
 /** What memory that the guest has given back costs the process, and how it leaves. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { DEFAULTS, type Machine } from '../../emulator/index.ts';
+import { createMachine } from '../../emulator/load.ts';
 import { Ram } from '../../emulator/memory/ram.ts';
 import { RamHistory } from '../../emulator/snapshot.ts';
 
@@ -66,4 +69,34 @@ test('pages that are given back count once, those that the guest has zeroed too,
   assert.equal(ram.discarded, 0);
   ram.discard(8192, 4096);
   assert.equal(ram.discarded, 4096);
+});
+
+test('nothing of a machine keeps the memory that it has moved out of: regions, breakpoints, filters and watchpoints do not', async () => {
+  const memories: WeakRef<WebAssembly.Memory>[] = [];
+  const { Memory } = WebAssembly;
+  WebAssembly.Memory = class extends Memory {
+    constructor(what: ConstructorParameters<typeof Memory>[0]) {
+      super(what);
+      memories.push(new WeakRef(this));
+    }
+  };
+  let machine: Machine;
+  try {
+    const kernel = fs.readFileSync(new URL('../guests/embedded/guest.elf', import.meta.url));
+    machine = createMachine({ ...DEFAULTS, memory: 64, append: '', kernel, kernelName: 'guest.elf', threshold: 50 });
+    const address = machine.readRegister(0, 'pc') ?? 0n;
+    machine.setBreakpoint(address, { clauses: [{ condition: { op: 'const', value: 0n } }] });
+    machine.setWatchpoint(address + 0x100_000n, 8, 'w');
+    machine.run({ instructions: 3_000_000 });
+    assert.ok(Number(machine.engineStatistics().made) > 0);
+    machine.releaseMemory();
+  } finally {
+    WebAssembly.Memory = Memory;
+  }
+  machine.run({ instructions: 3_000_000 });
+  await resident();
+  assert.deepEqual(
+    memories.map((m) => m.deref() !== undefined),
+    [false, true],
+  );
 });
