@@ -111,16 +111,16 @@ test("F5 on Debian's kernel: stop at HvCallPostMessage, the views, console, run 
       ['Tasks', 'Kernel Log', 'Modules', 'Mounts', 'Interrupts'],
     );
     const linux = page.locator('.pane').filter({ has: page.locator('.pane-header', { hasText: 'Linux' }) });
-    const open = (text: string) => linux.locator('.monaco-list-row', { hasText: text }).first().click();
-    await open('Tasks');
-    await open('Kernel threads');
-    await open('2 kthreadd');
-    await open('__switch_to+0x');
+    const inLinux = (text: string) => linux.locator('.monaco-list-row', { hasText: text }).first();
+    await wb.openRow(inLinux('Tasks'));
+    await wb.openRow(inLinux('Kernel threads'));
+    await wb.openRow(inLinux('2 kthreadd'));
+    await inLinux('__switch_to+0x').click();
     await page.locator('.tab', { hasText: '__switch_to' }).waitFor();
     await wb.screenshot(path.join(SHOTS, 'linux-tasks.png'));
-    await open('Tasks');
-    await open('Kernel Log');
-    await open('Run /init as init process');
+    await inLinux('Tasks').click();
+    await wb.openRow(inLinux('Kernel Log'));
+    await inLinux('Run /init as init process').click();
     await page.locator('.tab', { hasText: 'run_init_process' }).waitFor();
     await wb.screenshot(path.join(SHOTS, 'linux-log.png'));
     await linux.locator('.pane-header').click();
@@ -142,10 +142,10 @@ test("F5 on Debian's kernel: stop at HvCallPostMessage, the views, console, run 
         await callStack.click();
         const pane = page.locator('.pane').filter({ has: page.locator('.pane-header', { hasText: 'VMBus Channels' }) });
         const row = pane.locator('.monaco-list-row', { hasText: 'heartbeat' }).first();
-        await row.click();
+        await wb.openRow(row);
         await pane.locator('.monaco-list-row', { hasText: 'Ring to the host' }).waitFor();
         channels = await wb.tree('VMBus Channels');
-        await pane.locator('.monaco-list-row', { hasText: 'vmbus_channel' }).click();
+        await wb.openRow(pane.locator('.monaco-list-row', { hasText: 'vmbus_channel' }).first());
         await pane.locator('.monaco-list-row', { hasText: 'CHANNEL_OPENED_STATE' }).waitFor();
         await wb.screenshot(path.join(SHOTS, 'vmbus-channels.png'));
         await row.click({ button: 'right' });

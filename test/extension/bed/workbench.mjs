@@ -98,6 +98,16 @@ export class Workbench {
     throw new Error(`no debug session after four times F5: ${await this.describe()}`);
   }
 
+  /** Opens a row of a tree. A click that comes while panes still move hits another row, or none: it is made again. */
+  async openRow(row) {
+    for (let tries = 0; tries < 5; tries++) {
+      await row.click();
+      const open = row.and(this.page.locator('[aria-expanded="true"]'));
+      if (await open.waitFor({ timeout: 3000 }).then(() => true, () => false)) return;
+    }
+    throw new Error(`a row does not open: ${await row.innerText()}`);
+  }
+
   /** What the user sees, in words: for the message of a failed test. */
   async describe() {
     const texts = (selector) => this.page.locator(selector).allInnerTexts().catch((e) => [String(e)]);
