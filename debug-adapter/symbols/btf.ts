@@ -232,10 +232,8 @@ export class Btf {
       if (((this.#view.getUint32(this.#types[i] + 4, true) >>> 24) & 0x1f) === kind) yield this.#firstId + i;
   }
 
-  /** The enumeration of this section that has an enumerator, and which of its values that is. */
-  enumerator(name: string): { id: number; index: number } | undefined {
-    const offset = name === '' ? undefined : this.#offsetOf(name);
-    if (offset === undefined) return undefined;
+  /** Enumerators of this section's own enumerations: which of whose values, and where the name is in the strings. */
+  *#enumerators(): Generator<{ id: number; index: number; name: number }> {
     for (const [kind, words] of [
       [KIND.ENUM, 2],
       [KIND.ENUM64, 3],
@@ -243,28 +241,27 @@ export class Btf {
       for (const id of this.ids(kind)) {
         const at = this.#types[id - this.#firstId];
         const vlen = this.#view.getUint32(at + 4, true) & 0xffff;
-        for (let i = 0; i < vlen; i++)
-          if (this.#view.getUint32(at + 12 + 4 * words * i, true) === offset) return { id, index: i };
+        for (let index = 0; index < vlen; index++)
+          yield { id, index, name: this.#view.getUint32(at + 12 + 4 * words * index, true) };
       }
+  }
+
+  /** The enumeration of this section that has an enumerator, and which of its values that is. */
+  enumerator(name: string): { id: number; index: number } | undefined {
+    const offset = name === '' ? undefined : this.#offsetOf(name);
+    if (offset === undefined) return undefined;
+    for (const e of this.#enumerators()) if (e.name === offset) return { id: e.id, index: e.index };
     return undefined;
   }
 
   /** Names of enumerators that start with `prefix`, at most `limit`. */
   enumeratorsWith(prefix: string, limit: number): string[] {
     const out = new Set<string>();
-    for (const [kind, words] of [
-      [KIND.ENUM, 2],
-      [KIND.ENUM64, 3],
-    ] as const)
-      for (const id of this.ids(kind)) {
-        const at = this.#types[id - this.#firstId];
-        const vlen = this.#view.getUint32(at + 4, true) & 0xffff;
-        for (let i = 0; i < vlen; i++) {
-          if (out.size >= limit) return [...out];
-          const name = this.#string(this.#view.getUint32(at + 12 + 4 * words * i, true));
-          if (name.startsWith(prefix)) out.add(name);
-        }
-      }
+    for (const e of this.#enumerators()) {
+      if (out.size >= limit) break;
+      const name = this.#string(e.name);
+      if (name.startsWith(prefix)) out.add(name);
+    }
     return [...out];
   }
 
